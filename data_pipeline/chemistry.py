@@ -1,0 +1,44 @@
+"""Vocabularies that data and model share: residue classes, polymer kinds, atom-name characters.
+
+Constants only; no third-party imports, so that the model may read them. Chemical components
+themselves (atoms, bonds, ideal coordinates) are in `components`.
+"""
+
+from typing import Literal
+
+Kind = Literal["protein", "dna", "rna", "ligand"]
+KINDS: tuple[Kind, ...] = ("protein", "dna", "rna", "ligand")
+"""Order of `Features.kind`."""
+
+AMINO_ACIDS: dict[str, str] = {
+    "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU",
+    "G": "GLY", "H": "HIS", "I": "ILE", "L": "LEU", "K": "LYS", "M": "MET", "F": "PHE",
+    "P": "PRO", "S": "SER", "T": "THR", "W": "TRP", "Y": "TYR", "V": "VAL", "X": "UNK",
+}  # fmt: skip
+"""One-letter code -> component, in class order 0..20."""
+RNA_BASES: dict[str, str] = {"A": "A", "G": "G", "C": "C", "U": "U", "N": "N"}
+DNA_BASES: dict[str, str] = {"A": "DA", "G": "DG", "C": "DC", "T": "DT", "N": "DN"}
+
+GAP = "-"
+RESTYPES: tuple[str, ...] = (
+    *AMINO_ACIDS.values(),
+    *RNA_BASES.values(),
+    *DNA_BASES.values(),
+    GAP,
+)
+"""The 32 residue classes: 20 amino acids, UNK, 5 RNA, 5 DNA, gap (AF3 SI Table 13)."""
+RESTYPE_INDEX: dict[str, int] = {name: i for i, name in enumerate(RESTYPES)}
+
+ONE_LETTER: dict[Kind, dict[str, str]] = {
+    "protein": AMINO_ACIDS,
+    "dna": DNA_BASES,
+    "rna": RNA_BASES,
+}
+UNKNOWN: dict[Kind, str] = {"protein": "UNK", "dna": "DN", "rna": "N", "ligand": "UNK"}
+"""Class of what has no class of its own: a modified residue without parent, every ligand atom."""
+
+
+def atom_name_chars(name: str) -> tuple[int, int, int, int]:
+    """Encodes an atom name as four characters, ord(c) - 32, padded with blanks (AF3 SI Table 5)."""
+    a, b, c, d = (min(max(ord(ch) - 32, 0), 63) for ch in f"{name:<4.4}")
+    return a, b, c, d
