@@ -1,0 +1,145 @@
+"""The rules of docs/architecture.md as tests: who may import whom, and the doors."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"seedfold": "seedfold", "data_pipeline": "seedfold.data_pipeline", "kernels": "seedfold.kernels"}
+
+DOORS = {
+    "gemmi": {"seedfold.data_pipeline.mmcif", "seedfold.data_pipeline.output"},
+    "rdkit": {"seedfold.data_pipeline.molecules"},
+    "triton": set(),
+    "lightning": set(),
+    "hydra": set(),
+    "deepspeed": set(),
+    "wandb": set(),
+    "typer": {"seedfold.cli"},
+    "rich": {"seedfold.cli", "seedfold.progress"},
+}
+
+# Importer (longest matching prefix wins) -> first-party prefixes it may import.
+MAY_IMPORT = {
+    "seedfold.kernels": ("seedfold.kernels",),
+    "seedfold.data_pipeline": ("seedfold.data_pipeline",),
+    "seedfold.data_pipeline.features": (),
+    "seedfold.data_pipeline.chemistry": (),
+    "seedfold.data_pipeline.errors": (),
+    "seedfold.geometry": (),
+    "seedfold.config": ("seedfold.data_pipeline.errors",),
+    "seedfold.model": (
+        "seedfold.model",
+        "seedfold.geometry",
+        "seedfold.config",
+        "seedfold.kernels",
+        "seedfold.data_pipeline.features",
+        "seedfold.data_pipeline.chemistry",
+    ),
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join([package, *(p for p in parts if p != "__init__")])
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            names |= {
+                f"{module}.{a.name}" if f"{module}.{a.name}" in MODULES else module
+                for a in node.names
+            }
+    return names
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_follow_the_drawing(name):
+    rules = [prefix for prefix in MAY_IMPORT if within(name, prefix)]
+    if not rules:
+        return
+    allowed = MAY_IMPORT[max(rules, key=len)]
+    for imported in imports(MODULES[name]):
+        if within(imported, "seedfold"):
+            assert any(within(imported, prefix) for prefix in allowed), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if within(n, "seedfold.kernels")])
+def test_no_kernel_imports_another(name):
+    own = ".".join(name.split(".")[:3])
+    for imported in imports(MODULES[name]):
+        if within(imported, "seedfold.kernels") and name != "seedfold.kernels":
+            assert within(imported, own) or within(imported, "seedfold.kernels.backend"), imported
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_heavy_dependencies_have_doors(name):
+    for imported in imports(MODULES[name]):
+        door = DOORS.get(imported.split(".")[0])
+        assert door is None or name in door, f"{name} imports {imported}; its doors are {door}"
+
+
+def test_model_and_training_floor_need_no_chemistry():
+    """Training runs where only torch, numpy and lightning are installed (architecture 2.5)."""
+    for name in MODULES:
+        if any(within(name, p) for p in ("seedfold.model", "seedfold.kernels", "seedfold.geometry")):
+            roots = {i.split(".")[0] for i in imports(MODULES[name])}
+            assert not roots & {"gemmi", "rdkit", "biotite", "Bio"}, name
+
+
+def test_packages_list_equals_the_tree():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tree = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert set(settings["packages"]) == tree
+
+
+def test_every_module_has_a_test():
+    missing = []
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name.startswith("__"):
+                continue
+            relative = path.relative_to(ROOT)
+            at = ROOT / "tests" / relative.parent / f"test_{path.name}"
+            if folder == "kernels" and path.parent != ROOT / "kernels":
+                at = ROOT / "tests" / "kernels" / f"test_{path.parent.name}.py"
+            if not at.exists():
+                missing.append(str(relative))
+    assert not missing, f"without tests: {missing}"
+
+
+def test_no_banned_names():
+    banned = {"utils", "helpers", "misc", "common"}
+    assert not [p for p in MODULES.values() if p.stem in banned]
+
+
+def test_forward_takes_mathematics_only():
+    """No chunk size, kernel choice or in-place flag in any `forward` (architecture 2.2)."""
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "forward":
+                arguments = [a.arg for a in node.args.args + node.args.kwonlyargs]
+                bad = [
+                    a for a in arguments if a.startswith(("use_", "inplace", "chunk", "checkpoint"))
+                ]
+                assert not bad, f"{name}.forward takes {bad}"
