@@ -37,6 +37,20 @@ ONE_LETTER: dict[Kind, dict[str, str]] = {
 UNKNOWN: dict[Kind, str] = {"protein": "UNK", "dna": "DN", "rna": "N", "ligand": "UNK"}
 """Class of what has no class of its own: a modified residue without parent, every ligand atom."""
 
+ELEMENTS: tuple[str, ...] = (
+    *("H", "HE", "LI", "BE", "B", "C", "N", "O", "F", "NE", "NA", "MG", "AL", "SI", "P", "S"),
+    *("CL", "AR", "K", "CA", "SC", "TI", "V", "CR", "MN", "FE", "CO", "NI", "CU", "ZN", "GA"),
+    *("GE", "AS", "SE", "BR", "KR", "RB", "SR", "Y", "ZR", "NB", "MO", "TC", "RU", "RH", "PD"),
+    *("AG", "CD", "IN", "SN", "SB", "TE", "I", "XE", "CS", "BA", "LA", "CE", "PR", "ND", "PM"),
+    *("SM", "EU", "GD", "TB", "DY", "HO", "ER", "TM", "YB", "LU", "HF", "TA", "W", "RE", "OS"),
+    *("IR", "PT", "AU", "HG", "TL", "PB", "BI", "PO", "AT", "RN", "FR", "RA", "AC", "TH", "PA"),
+    *("U", "NP", "PU", "AM", "CM", "BK", "CF", "ES", "FM", "MD", "NO", "LR", "RF", "DB", "SG"),
+    *("BH", "HS", "MT", "DS", "RG", "CN", "NH", "FL", "MC", "LV", "TS", "OG"),
+)
+"""Symbols in upper case by atomic number, hydrogen first."""
+ATOMIC_NUMBER: dict[str, int] = {symbol: i for i, symbol in enumerate(ELEMENTS, start=1)}
+ATOMIC_NUMBER["D"] = 1
+
 
 def atom_name_chars(name: str) -> tuple[int, int, int, int]:
     """Encodes an atom name as four characters, ord(c) - 32, padded with blanks (AF3 SI Table 5)."""

@@ -9,11 +9,13 @@ One class serves a single example and a batch; every shape is written in the ann
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Record = TypeVar("Record", bound="_Tensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class _Tensors:
             if hasattr(f.type, "dim_str")
         }
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self: Record, *args: Any, **kwargs: Any) -> Record:
         """Moves every tensor; a dtype is applied to floating-point tensors only."""
         return self.map(
             lambda x: x.to(*args, **kwargs)
@@ -38,7 +40,7 @@ class _Tensors:
                       **{k: v for k, v in kwargs.items() if k != "dtype"})
         )
 
-    def map(self, function: Any) -> Self:
+    def map(self: Record, function: Any) -> Record:
         """Applies `function` to every tensor, nested records included."""
         changes: dict[str, Any] = {}
         for field in dataclasses.fields(self):
@@ -69,7 +71,8 @@ class Features(_Tensors):
     ``ref_atom_name_chars`` is ord(c) - 32 of the name padded to 4 with blanks; ``ref_charge`` in
     elementary charges; ``asym_id``, ``entity_id``, ``sym_id`` count from 0; ``residue_index`` counts
     from 1 within a chain; atom indices (``centre_atom``, ``representative_atom``, ``frame_atoms``)
-    count within the example. ``deletion_value`` is arctan(d / 3) * 2 / pi.
+    count within the example. ``deletion_value`` is arctan(d / 3) * 2 / pi. ``cyclic_period`` is the
+    number of residues of a cyclic chain, 0 for tokens of linear ones.
     Tokens of one chain, and atoms of one token, are contiguous and in order.
     """
 
@@ -79,6 +82,7 @@ class Features(_Tensors):
     asym_id: Int[Tensor, "*B N_token"]
     entity_id: Int[Tensor, "*B N_token"]
     sym_id: Int[Tensor, "*B N_token"]
+    cyclic_period: Int[Tensor, "*B N_token"]
     kind: Int[Tensor, "*B N_token"]
     token_mask: Bool[Tensor, "*B N_token"]
     token_bonds: Bool[Tensor, "*B N_token N_token"]

@@ -1,7 +1,7 @@
 """Query: what a user asks to be folded, whatever dialect it was written in.
 
-This module holds the types and the readers' front door (`read_queries`); the dialects
-themselves (FASTA, Boltz-style YAML, AlphaFold 3 JSON, Protenix JSON) are in `dialects`.
+Types only: `dialects.read_queries` makes them from a file, and `structure.build_structure` turns
+one into atoms and does the checks that need chemistry (do the codes and the atoms exist?).
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ class Document:
     name: str
     """For messages: the path as written, or where the inline text stands."""
     path: Path | None = None
+    """Resolved against the folder of the input file; existed when the input was read."""
     text: str | None = None
 
 
@@ -33,23 +34,29 @@ class TemplateSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Entity:
-    """One molecule and the chains it stands in. Exactly one of the four sources is set."""
+    """One molecule and the chains it stands in. Exactly one of the four sources is set.
+
+    No two entities of a query differ in `chains` and `where` alone: such copies are merged.
+    """
 
     kind: Kind
     chains: tuple[str, ...]
     where: str
-    """For messages: file and place, e.g. ``input.yaml: sequences[2]``."""
+    """For messages: file and place, e.g. ``input.yaml:7: sequences[2].protein``."""
     sequence: str | None = None
+    """One-letter codes of `chemistry.ONE_LETTER`. At a modified position stands the letter that
+    the user wrote, or that of the unknown residue (X or N) where only the CCD code was given."""
     ccd: tuple[str, ...] | None = None
     """CCD codes; several = residues of one chain, to be joined by bonds (a glycan)."""
     smiles: str | None = None
     file: Document | None = None
     """A ligand as SDF or MOL."""
     modifications: tuple[tuple[int, str], ...] = ()
-    """(1-based position, CCD code)."""
+    """(1-based position, CCD code), by position."""
     cyclic: bool = False
     msa: Document | None = None
-    """Unpaired alignment; None = none given, so the query alone is used."""
+    """Unpaired alignment; None = none given, so the query alone is used. Where the input forbids
+    an alignment (Boltz's ``empty``), a text that holds the query alone."""
     paired_msa: Document | None = None
     templates: tuple[TemplateSource, ...] = ()
 
@@ -61,6 +68,7 @@ class AtomRef:
     chain: str
     position: int
     atom: str
+    """Name; in a ligand from SMILES or a file also its number there, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +76,11 @@ class Query:
     """One prediction job."""
 
     name: str
+    """Fit to be the name of a folder; unique among the queries of one file."""
     entities: tuple[Entity, ...]
     where: str
     bonds: tuple[tuple[AtomRef, AtomRef], ...] = ()
     seeds: tuple[int, ...] | None = None
     """Model seeds asked for in the input; None = the caller's default."""
     warnings: tuple[str, ...] = ()
-    """What the reader understood but will not use; shown once."""
+    """What the reader guessed, or understood but will not use; shown once."""

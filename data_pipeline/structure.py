@@ -1,12 +1,36 @@
-"""Structure: the atoms of one assembly or of one query, with its chains."""
+"""Structure: the atoms of one assembly or of one query, with its chains; and how a query gets one.
 
-from collections.abc import Mapping
+`build_structure` joins the components of a query residue by residue, drops the atoms that leave
+where bonds are made, and refuses what chemistry does not allow.
+
+Deviations from Protenix, whose terminal atoms are kept (AF3's own code keeps neither OXT nor OP3):
+caps (ACE, NH2, NME) and residues with other backbone names (CRO) are bonded by the terminal flags
+of the CCD, and the residue they cap loses its OXT.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import biotite.structure as struc
+import numpy as np
+from jaxtyping import Bool
 
-from seedfold.data_pipeline.chemistry import Kind
+from seedfold.data_pipeline import components, molecules
+from seedfold.data_pipeline.chemistry import ONE_LETTER, Kind
 from seedfold.data_pipeline.components import Component
+from seedfold.data_pipeline.errors import InputError
+from seedfold.data_pipeline.query import AtomRef, Entity, Query
+
+MAX_VALENCE: Mapping[str, int] = {
+    "H": 1, "B": 3, "C": 4, "N": 3, "O": 2, "F": 1, "SI": 4, "P": 5, "S": 6, "CL": 7,
+    "AS": 5, "SE": 6, "BR": 7, "TE": 6, "I": 7,
+}  # fmt: skip
+"""Largest sum of bond orders of the neutral atom; other elements (metals) have no limit."""
+_BOND_ORDER = {
+    struc.BondType.DOUBLE: 2, struc.BondType.TRIPLE: 3, struc.BondType.QUADRUPLE: 4,
+    struc.BondType.AROMATIC_DOUBLE: 2, struc.BondType.AROMATIC_TRIPLE: 3,
+    struc.BondType.COORDINATION: 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +40,7 @@ class Chain:
     id: str
     """``label_asym_id``; for a query the id the user gave."""
     entity_id: int
-    """Counts unique molecules from 0."""
+    """Counts unique molecules from 0; for a query the place in `Query.entities`."""
     sym_id: int
     """Counts the copies of an entity from 0."""
     kind: Kind
@@ -44,3 +68,356 @@ class Structure:
     resolution: float | None = None
     release_date: str | None = None
     method: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What was odd in the chemistry of a query; shown once."""
+
+
+@dataclass(eq=False)
+class _Residue:
+    component: Component
+    chain: int
+    position: int
+    keep: Bool[np.ndarray, " N"]
+    new_bonds: dict[int, int] = field(default_factory=dict)
+    """Atom -> how many bonds to other residues displace something on it."""
+
+
+@dataclass(frozen=True)
+class _Bond:
+    first: tuple[_Residue, int]
+    second: tuple[_Residue, int]
+    where: str
+
+
+def build_structure(query: Query, *, terminal_atoms: bool = True) -> Structure:
+    """Builds the atoms and bonds of a query; coordinates are NaN.
+
+    Chains stand in the order of the entities, then of their copies.
+
+    Args:
+        query: What was asked for.
+        terminal_atoms: Keep OXT of the last amino acid and OP3 of the first nucleotide, as
+            Protenix does; IntelliFold's models know neither.
+
+    Raises:
+        InputError: for an unknown code or atom, an impossible bond or molecule.
+    """
+    builder = _Builder(query)
+    for entity_id, entity in enumerate(query.entities):
+        builder.add_entity(entity_id, entity)
+    for first, second in query.bonds:
+        builder.add_bond(first, second)
+    builder.drop_leaving_atoms()
+    if not terminal_atoms:
+        builder.drop_terminal_atoms()
+    builder.check_valences()
+    return builder.structure()
+
+
+class _Builder:
+    def __init__(self, query: Query):
+        self.query = query
+        self.chains: list[Chain] = []
+        self.residues: list[list[_Residue]] = []
+        self.bonds: list[_Bond] = []
+        self.components: dict[str, Component] = {}
+        self.warnings: list[str] = []
+        self._made: dict[tuple[str | None, object], Component] = {}
+
+    def add_entity(self, entity_id: int, entity: Entity) -> None:
+        parts = self._components_of(entity)
+        for part in parts:
+            self.components[part.code] = part
+        for sym_id, chain_id in enumerate(entity.chains):
+            chain = Chain(
+                id=chain_id,
+                entity_id=entity_id,
+                sym_id=sym_id,
+                kind=entity.kind,
+                residues=tuple(part.code for part in parts),
+                cyclic=entity.cyclic,
+            )
+            number = len(self.chains)
+            self.chains.append(chain)
+            self.residues.append(
+                [
+                    _Residue(part, number, i + 1, np.ones(len(part.atom_names), dtype=bool))
+                    for i, part in enumerate(parts)
+                ]
+            )
+            if entity.kind != "ligand":
+                self._link_polymer(self.residues[-1], entity)
+        if len(parts) > 1 and entity.kind == "ligand" and not self._joined(entity):
+            self._warn(entity.where, f"the {len(parts)} residues are not bonded to each other")
+
+    def add_bond(self, first: AtomRef, second: AtomRef) -> None:
+        ends = self._resolve(first), self._resolve(second)
+        if any({b.first, b.second} == set(ends) for b in self.bonds):
+            return
+        (a, i), (b, j) = ends
+        if a is b and j in a.component.neighbours[i]:
+            return
+        self._connect(
+            ends[0], ends[1], f"{self.query.where}: bond {_name(first)} - {_name(second)}"
+        )
+
+    def drop_leaving_atoms(self) -> None:
+        """Takes one leaving group off an atom for every bond it makes to another residue."""
+        for residue in self._all():
+            groups = residue.component.leaving_groups
+            for centre, count in residue.new_bonds.items():
+                for group in groups.get(centre, [])[:count]:
+                    residue.keep[list(group)] = False
+
+    def drop_terminal_atoms(self) -> None:
+        for chain, residues in zip(self.chains, self.residues, strict=True):
+            ends = {"protein": ((residues[-1], "OXT"),), "ligand": ()}
+            for residue, name in ends.get(chain.kind, ((residues[0], "OP3"),)):
+                atom = residue.component.index.get(name)
+                if atom is not None and residue.component.leaving[atom]:
+                    residue.keep[atom] = False
+
+    def check_valences(self) -> None:
+        for bond in self.bonds:
+            ends = (bond.first, bond.second)
+            if any(r.component.elements[i] not in MAX_VALENCE for r, i in ends):
+                continue
+            for residue, atom in ends:
+                self._check_valence(residue, atom, bond)
+
+    def structure(self) -> Structure:
+        residues = list(self._all())
+        sizes = [int(r.keep.sum()) for r in residues]
+        if 0 in sizes:
+            empty = residues[sizes.index(0)]
+            raise InputError(
+                self._where(empty),
+                f"component '{empty.component.code}' has no atoms left",
+                todo="choose a component with known atoms",
+            )
+        return Structure(
+            id=self.query.name,
+            atoms=self._atoms(residues, sizes),
+            chains=tuple(self.chains),
+            components=self.components,
+            warnings=tuple(self.warnings),
+        )
+
+    def _components_of(self, entity: Entity) -> list[Component]:
+        if entity.smiles is not None:
+            return [self._new_component(entity, entity.smiles)]
+        if entity.file is not None:
+            return [self._new_component(entity, entity.file)]
+        codes = list(entity.ccd) if entity.ccd is not None else _codes(entity)
+        for position, code in entity.modifications:
+            if not 1 <= position <= len(codes):
+                raise InputError(
+                    entity.where,
+                    f"modification {code} at position {position}",
+                    expected=f"a position from 1 to {len(codes)}",
+                )
+            codes[position - 1] = code
+        return [_known(code, entity.where) for code in codes]
+
+    def _new_component(self, entity: Entity, source: object) -> Component:
+        """A component of its own name; a CCD code cannot have an underscore."""
+        key = (entity.smiles, source)
+        if key not in self._made:
+            code = f"LIG_{len(self._made) + 1}"
+            if entity.smiles is not None:
+                made = molecules.component_from_smiles(entity.smiles, code, where=entity.where)
+            else:
+                assert entity.file is not None
+                made = molecules.component_from_file(entity.file, code)
+            self._made[key] = made
+        return self._made[key]
+
+    def _link_polymer(self, residues: Sequence[_Residue], entity: Entity) -> None:
+        for before, after in zip(residues[:-1], residues[1:], strict=True):
+            if not self._link(before, after, entity.where):
+                self._warn(
+                    entity.where,
+                    f"no polymer bond can be made between {before.component.code} "
+                    f"{before.position} and {after.component.code} {after.position}",
+                )
+                self._strip(before, len(residues))
+                self._strip(after, len(residues))
+        if entity.cyclic and (
+            len(residues) < 2 or not self._link(residues[-1], residues[0], entity.where)
+        ):
+            raise InputError(
+                entity.where,
+                f"a chain of {len(residues)} residues from {residues[0].component.code} to "
+                f"{residues[-1].component.code} cannot be closed to a ring",
+                expected="two residues or more with free backbone ends",
+            )
+
+    def _link(self, before: _Residue, after: _Residue, where: str) -> bool:
+        a, b = before.component, after.component
+        if a.tail is None or b.head is None:
+            return False
+        if (a.kind in ("dna", "rna")) != (b.kind in ("dna", "rna")):
+            return False
+        self._connect((before, a.index[a.tail]), (after, b.index[b.head]), where)
+        return True
+
+    def _connect(self, first: tuple[_Residue, int], second: tuple[_Residue, int], where: str):
+        self.bonds.append(_Bond(first, second, where))
+        for residue, atom in (first, second):
+            residue.new_bonds[atom] = residue.new_bonds.get(atom, 0) + 1
+
+    def _strip(self, residue: _Residue, length: int) -> None:
+        """Drops every leaving atom beside a gap in the backbone, but not the chain's own ends."""
+        part = residue.component
+        keep = ~part.leaving
+        for name, kinds, place in (("OP3", ("dna", "rna"), 1), ("OXT", ("protein",), length)):
+            if part.kind in kinds and residue.position == place and name in part.index:
+                keep[part.index[name]] = True
+        residue.keep &= keep
+
+    def _joined(self, entity: Entity) -> bool:
+        return any(
+            a.chain == b.chain and a.chain in entity.chains and a.position != b.position
+            for a, b in self.query.bonds
+        )
+
+    def _resolve(self, ref: AtomRef) -> tuple[_Residue, int]:
+        where = f"{self.query.where}: bond atom {_name(ref)}"
+        numbers = {chain.id: i for i, chain in enumerate(self.chains)}
+        if ref.chain not in numbers:
+            raise InputError(where, "no such chain", expected=f"one of {', '.join(numbers)}")
+        residues = self.residues[numbers[ref.chain]]
+        if not 1 <= ref.position <= len(residues):
+            raise InputError(
+                where, "no such residue", expected=f"a position from 1 to {len(residues)}"
+            )
+        residue = residues[ref.position - 1]
+        part = residue.component
+        name = ref.atom if ref.atom in part.index else part.labels.get(ref.atom)
+        if name is None:
+            raise InputError(
+                where,
+                f"{part.code} has no atom '{ref.atom}'",
+                expected=f"one of {', '.join(part.atom_names)}",
+            )
+        return residue, part.index[name]
+
+    def _check_valence(self, residue: _Residue, atom: int, bond: _Bond) -> None:
+        part = residue.component
+        limit = MAX_VALENCE[part.elements[atom]] + _valence_shift(part, atom)
+        order = sum(
+            _BOND_ORDER.get(struc.BondType(kind), 1)
+            for i, j, kind in part.bonds.tolist()
+            if atom in (i, j)
+            and residue.keep[j if i == atom else i]
+            and part.elements[j if i == atom else i] in MAX_VALENCE
+        )
+        order += sum(
+            1
+            for b in self.bonds
+            for (r, i), (q, j) in ((b.first, b.second), (b.second, b.first))
+            if r is residue and i == atom and q.component.elements[j] in MAX_VALENCE
+        )
+        if order > limit:
+            raise InputError(
+                bond.where,
+                f"atom {part.atom_names[atom]} of {part.code} {residue.position} in chain "
+                f"{self.chains[residue.chain].id} would have {order} bonds",
+                expected=f"at most {limit}",
+                todo="choose another atom, or a component from which an atom can leave",
+            )
+
+    def _atoms(self, residues: Sequence[_Residue], sizes: Sequence[int]) -> struc.AtomArray:
+        atoms = struc.AtomArray(sum(sizes))
+        atoms.coord[:] = np.nan
+        first = np.concatenate([[0], np.cumsum(sizes)])
+        chains = [self.chains[r.chain] for r in residues]
+        per_residue = {
+            "chain_id": [c.id for c in chains],
+            "res_id": [r.position for r in residues],
+            "res_name": [r.component.code for r in residues],
+            "hetero": [
+                c.kind == "ligand" or r.component.code not in _STANDARD
+                for c, r in zip(chains, residues, strict=True)
+            ],
+        }
+        for name, values in per_residue.items():
+            atoms.set_annotation(name, np.repeat(np.array(values), sizes))
+        for name, attribute in _PER_ATOM.items():
+            values = [np.array(getattr(r.component, attribute))[r.keep] for r in residues]
+            atoms.set_annotation(name, np.concatenate(values))
+        offset = {id(r): int(start) for r, start in zip(residues, first[:-1], strict=True)}
+        bonds = [_bonds_within(r) + [offset[id(r)], offset[id(r)], 0] for r in residues]
+        between = [
+            [
+                *(offset[id(r)] + int(r.keep[:i].sum()) for r, i in (b.first, b.second)),
+                self._bond_type(b),
+            ]
+            for b in self.bonds
+        ]
+        bonds.append(np.array(between, dtype=np.int64).reshape(-1, 3))
+        atoms.bonds = struc.BondList(len(atoms), np.concatenate(bonds))
+        return atoms
+
+    def _bond_type(self, bond: _Bond) -> int:
+        elements = [r.component.elements[i] for r, i in (bond.first, bond.second)]
+        metal = any(e not in MAX_VALENCE for e in elements)
+        return int(struc.BondType.COORDINATION if metal else struc.BondType.SINGLE)
+
+    def _all(self) -> Iterator[_Residue]:
+        return (residue for chain in self.residues for residue in chain)
+
+    def _where(self, residue: _Residue) -> str:
+        return self.query.entities[self.chains[residue.chain].entity_id].where
+
+    def _warn(self, where: str, text: str) -> None:
+        if f"{where}: {text}" not in self.warnings:
+            self.warnings.append(f"{where}: {text}")
+
+
+_STANDARD = frozenset(code for table in ONE_LETTER.values() for code in table.values())
+_PER_ATOM = {"atom_name": "atom_names", "element": "elements", "charge": "charges"}
+
+
+def _codes(entity: Entity) -> list[str]:
+    table = ONE_LETTER[entity.kind]
+    assert entity.sequence is not None, "an entity without source"
+    for i, letter in enumerate(entity.sequence):
+        if letter not in table:
+            raise InputError(
+                entity.where,
+                f"'{letter}' at position {i + 1} is not a {entity.kind} residue",
+                expected=f"one of {''.join(table)}",
+                todo="write modified residues by CCD code",
+            )
+    return [table[letter] for letter in entity.sequence]
+
+
+def _known(code: str, where: str) -> Component:
+    if components.exists(code):
+        return components.component(code)
+    near = components.suggest(code)
+    raise InputError(
+        where,
+        f"'{code}' is not in the chemical component dictionary",
+        todo=f"did you mean {near}?" if near else "give the molecule as SMILES or as a file",
+    )
+
+
+def _valence_shift(part: Component, atom: int) -> int:
+    """What the charge adds: onium ions bind one more, anions and carbocations one less."""
+    charge, element = int(part.charges[atom]), part.elements[atom]
+    if element == "B":
+        return -charge
+    return -abs(charge) if element in ("C", "SI") else charge
+
+
+def _bonds_within(residue: _Residue) -> np.ndarray:
+    bonds = residue.component.bonds
+    kept = bonds[residue.keep[bonds[:, :2]].all(axis=1)].copy()
+    kept[:, :2] = (np.cumsum(residue.keep) - 1)[kept[:, :2]]
+    return kept
+
+
+def _name(ref: AtomRef) -> str:
+    return f"{ref.chain}:{ref.position}:{ref.atom}"

@@ -1,6 +1,9 @@
 """Attention with pair bias over tokens. Source: AF3 SI, Algorithm 24."""
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -69,3 +72,20 @@ class AttentionPairBias(nn.Module):
         o = pair_bias_attention(q, k, v, bias).transpose(-2, -3).flatten(-2)
         o = self.linear_out(torch.sigmoid(self.linear_g(a)) * o)
         return o if s is None or self.linear_s is None else torch.sigmoid(self.linear_s(s)) * o
+
+
+def pair_biases(
+    z: Float[Tensor, "B *P c_z"], norms: Sequence[LayerNorm], linears: Sequence[Linear]
+) -> Float[Tensor, "B n_blocks N_head *P"]:
+    """Pair biases of a whole stack of blocks: ``linears[n](norms[n](z))`` for every block n.
+
+    The norms have no offset, so their scale folds into the projection: `z` is normalised once and
+    projected for all blocks in one product.
+    """
+    assert all(norm.bias is None for norm in norms)
+    weight = torch.cat(
+        [linear.weight * norm.weight for norm, linear in zip(norms, linears, strict=True)]
+    )
+    z_hat = F.layer_norm(z, z.shape[-1:], eps=norms[0].eps)
+    bias = weight @ z_hat.flatten(1, -2).mT  # [B, n_blocks N_head, P]
+    return bias.unflatten(-1, z.shape[1:-1]).unflatten(1, (len(norms), -1))

@@ -20,7 +20,12 @@ class Linear(nn.Linear):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, bias: bool = False, init: Init = "default", bias_init: float = 0.0
+        self,
+        c_in: int,
+        c_out: int,
+        bias: bool = False,
+        init: Init = "default",
+        bias_init: float = 0.0,
     ):
         self._init, self._bias_init = init, bias_init
         super().__init__(c_in, c_out, bias=bias)

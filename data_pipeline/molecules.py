@@ -1,0 +1,359 @@
+"""Molecules: SMILES, SDF and MOL files to components, and reference conformers. The door to RDKit.
+
+Source: AF3 SI section 2.8 (ETKDGv3 conformers, falling back to ideal coordinates).
+
+A molecule never reaches RDKit's own error exits: it is parsed without sanitisation, its chemistry
+problems are listed, and only then is it sanitised.
+"""
+
+import contextlib
+import functools
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from biotite.structure import BondType
+from jaxtyping import Float
+from rdkit import Chem, rdBase
+from rdkit.Chem import AllChem, rdMolDescriptors
+
+from seedfold.data_pipeline.components import HYDROGENS, Component
+from seedfold.data_pipeline.errors import InputError
+from seedfold.data_pipeline.query import Document
+
+EMBEDDING_SECONDS = 10
+"""Time allowed for one attempt at a conformer."""
+_CREATION_SEED = 0
+_TO_RDKIT = {
+    BondType.SINGLE: Chem.BondType.SINGLE,
+    BondType.DOUBLE: Chem.BondType.DOUBLE,
+    BondType.TRIPLE: Chem.BondType.TRIPLE,
+    BondType.QUADRUPLE: Chem.BondType.QUADRUPLE,
+    BondType.AROMATIC_SINGLE: Chem.BondType.SINGLE,
+    BondType.AROMATIC_DOUBLE: Chem.BondType.DOUBLE,
+    BondType.AROMATIC_TRIPLE: Chem.BondType.TRIPLE,
+    BondType.AROMATIC: Chem.BondType.AROMATIC,
+    BondType.COORDINATION: Chem.BondType.DATIVE,
+}
+_FROM_RDKIT = {
+    (Chem.BondType.SINGLE, False): BondType.SINGLE,
+    (Chem.BondType.DOUBLE, False): BondType.DOUBLE,
+    (Chem.BondType.TRIPLE, False): BondType.TRIPLE,
+    (Chem.BondType.QUADRUPLE, False): BondType.QUADRUPLE,
+    (Chem.BondType.SINGLE, True): BondType.AROMATIC_SINGLE,
+    (Chem.BondType.DOUBLE, True): BondType.AROMATIC_DOUBLE,
+    (Chem.BondType.AROMATIC, True): BondType.AROMATIC,
+    (Chem.BondType.DATIVE, False): BondType.COORDINATION,
+}
+_NON_METALS = frozenset([1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 33, 34, 35, 36, 52, 53, 54])
+Coordinates = Float[np.ndarray, "N 3"]
+
+
+def component_from_smiles(smiles: str, code: str, *, where: str = "SMILES") -> Component:
+    """Reads one molecule; heavy atoms keep the order of the SMILES.
+
+    Atoms are named by element and count (C1, C2, N1, CL1). A SMILES map number, or without any
+    the position of the atom counted from 0, may be used in bonds in place of the name.
+
+    Raises:
+        InputError: if it is not one molecule of possible chemistry.
+    """
+    return _component(_parse_smiles(smiles, where), code, title=smiles, smiles=smiles)
+
+
+def component_from_file(document: Document, code: str) -> Component:
+    """Reads the first molecule of an SDF (V2000, V3000), MOL or MOL2 document.
+
+    Three-dimensional coordinates are kept as the ideal ones; explicit hydrogens are dropped.
+
+    Raises:
+        InputError: if there is no readable molecule of possible chemistry.
+    """
+    where, text = document.name, _text(document)
+    is_mol2 = "@<TRIPOS>MOLECULE" in text
+    read = Chem.MolFromMol2Block if is_mol2 else Chem.MolFromMolBlock
+    with _captured() as log:
+        parsed = read(text, sanitize=False, removeHs=False)
+        sound = read(text, sanitize=True, removeHs=False)
+    if parsed is None or parsed.GetNumAtoms() == 0:
+        raise InputError(
+            where,
+            f"no molecule could be read ({_reason(log)})",
+            expected="an SDF, MOL or MOL2 file with one molecule",
+        )
+    _refuse_problems(parsed, where)
+    if sound is None:
+        raise InputError(where, f"the molecule is not possible ({_reason(log)})")
+    title = text.split("\n", 1)[0].strip() if not is_mol2 else ""
+    return _component(_heavy(sound, where), code, title=title or Path(where).stem)
+
+
+@functools.lru_cache(maxsize=4096)
+def conformer(component: Component, seed: int) -> Float[np.ndarray, "N 3"]:
+    """A reference conformer with the component's stereochemistry, Angstrom; treat as read-only.
+
+    ETKDGv3; where that fails the ideal coordinates, then an embedding from random coordinates.
+    NaN for the atoms of which nothing is known.
+    """
+    if len(component.atom_names) == 1:
+        return np.zeros((1, 3), dtype=np.float32)
+    molecule = _molecule(component)
+    x = _embed(molecule, seed)
+    if x is None and not np.isfinite(component.coord).all():
+        x = _embed(molecule, seed, from_random=True)
+    return component.coord if x is None else x
+
+
+def mol(component: Component, coord: Coordinates | None = None) -> Chem.Mol:
+    """The component as a sanitised RDKit molecule, with `coord` as its conformer if given.
+
+    Atoms carry their names in the property ``name``.
+    """
+    molecule = Chem.Mol(_molecule(component))
+    molecule.RemoveAllConformers()
+    if coord is not None:
+        molecule.AddConformer(_conformer(coord), assignId=True)
+    return molecule
+
+
+def write_sdf(component: Component, coord: Coordinates, path: Path) -> None:
+    """Writes a molecule with its bonds, charges and stereochemistry; atoms at NaN are left out."""
+    known = np.isfinite(coord).all(axis=-1)
+    molecule = Chem.RWMol(mol(component, np.where(known[:, None], coord, 0.0)))
+    with rdBase.BlockLogs():
+        for i in np.flatnonzero(~known)[::-1].tolist():
+            molecule.RemoveAtom(i)
+        with contextlib.suppress(ValueError, RuntimeError):
+            Chem.Kekulize(molecule, clearAromaticFlags=True)
+        if molecule.GetNumAtoms() > 1:
+            Chem.AssignStereochemistryFrom3D(molecule)
+        molecule.SetProp("_Name", component.code)
+        block = Chem.MolToMolBlock(molecule, kekulize=False)
+    names = " ".join(a.GetProp("name") for a in molecule.GetAtoms())
+    path.write_text(f"{block}> <atom_names>\n{names}\n\n$$$$\n", encoding="utf-8")
+
+
+def _parse_smiles(smiles: str, where: str) -> Chem.Mol:
+    params = Chem.SmilesParserParams()
+    params.sanitize = params.removeHs = False
+    with _captured() as log:
+        parsed = Chem.MolFromSmiles(smiles.strip(), params)
+    if parsed is None or parsed.GetNumAtoms() == 0:
+        raise InputError(
+            where, f"'{smiles}' is not a SMILES string ({_reason(log)})", todo="check its brackets"
+        )
+    _refuse_problems(parsed, where)
+    with rdBase.BlockLogs():
+        Chem.SanitizeMol(parsed)
+        Chem.AssignStereochemistry(parsed, cleanIt=True, force=True)
+    return _heavy(parsed, where)
+
+
+def _heavy(molecule: Chem.Mol, where: str) -> Chem.Mol:
+    """Removes every hydrogen from a sound molecule and refuses what is not one molecule."""
+    params = Chem.RemoveHsParameters()
+    for name in ("Isotopes", "DefiningBondStereo", "Hydrides", "WithWedgedBond", "Mapped"):
+        setattr(params, f"remove{name}", True)
+    with rdBase.BlockLogs():
+        molecule = Chem.RemoveHs(molecule, params)
+    fragments = Chem.MolToSmiles(molecule).split(".")
+    if len(fragments) > 1:
+        raise InputError(
+            where,
+            f"{len(fragments)} separate molecules ({', '.join(fragments[:4])})",
+            expected="one molecule",
+            todo="give each as a ligand of its own, and leave out counter-ions of no interest",
+        )
+    if all(a.GetSymbol() in HYDROGENS for a in molecule.GetAtoms()):
+        raise InputError(where, "only hydrogen", expected="a molecule with heavier atoms")
+    return molecule
+
+
+def _refuse_problems(parsed: Chem.Mol, where: str) -> None:
+    with rdBase.BlockLogs():
+        problems = Chem.DetectChemistryProblems(parsed)
+    if problems:
+        raise InputError(
+            where,
+            f"the molecule is not possible ({'; '.join(p.Message() for p in problems[:3])})",
+            expected="atoms of allowed valence",
+            todo="check charges, explicit hydrogens and aromatic rings",
+        )
+
+
+def _component(
+    molecule: Chem.Mol, code: str, *, title: str, smiles: str | None = None
+) -> Component:
+    atoms = list(molecule.GetAtoms())
+    elements = tuple(a.GetSymbol().upper() for a in atoms)
+    counts: Counter[str] = Counter()
+    names: list[str] = []
+    for element in elements:
+        counts[element] += 1
+        names.append(f"{element}{counts[element]}")
+    maps = {
+        str(a.GetAtomMapNum()): n for a, n in zip(atoms, names, strict=True) if a.GetAtomMapNum()
+    }
+    for atom in atoms:
+        atom.SetAtomMapNum(0)
+    with rdBase.BlockLogs():
+        Chem.AssignStereochemistry(molecule, cleanIt=True, force=True)
+        formula = rdMolDescriptors.CalcMolFormula(molecule)
+    return Component(
+        code=code,
+        title=title,
+        type="NON-POLYMER",
+        formula=" ".join(re.findall(r"[A-Z][a-z]?\d*", formula)),
+        parent=None,
+        one_letter=None,
+        atom_names=tuple(names),
+        elements=elements,
+        charges=np.array([a.GetFormalCharge() for a in atoms], dtype=np.int64),
+        leaving=np.zeros(len(atoms), dtype=bool),
+        coord=_source_coordinates(molecule),
+        bonds=_bonds(molecule),
+        stereo=tuple(a.GetProp("_CIPCode") if a.HasProp("_CIPCode") else "N" for a in atoms),
+        smiles=smiles,
+        hydrogens=np.array([a.GetTotalNumHs() for a in atoms], dtype=np.int64),
+        labels=maps or {str(i): name for i, name in enumerate(names)},
+    )
+
+
+def _source_coordinates(molecule: Chem.Mol) -> Coordinates:
+    """Coordinates of the source where it has three dimensions, else a first conformer."""
+    if molecule.GetNumAtoms() == 1:
+        return np.zeros((1, 3), dtype=np.float32)
+    if molecule.GetNumConformers() and molecule.GetConformer().Is3D():
+        return molecule.GetConformer().GetPositions().astype(np.float32)
+    x = _embed(molecule, _CREATION_SEED)
+    x = _embed(molecule, _CREATION_SEED, from_random=True) if x is None else x
+    return np.full((molecule.GetNumAtoms(), 3), np.nan, dtype=np.float32) if x is None else x
+
+
+def _bonds(molecule: Chem.Mol) -> np.ndarray:
+    kekulised = Chem.Mol(molecule)
+    with rdBase.BlockLogs(), contextlib.suppress(ValueError, RuntimeError):
+        Chem.Kekulize(kekulised, clearAromaticFlags=False)
+    rows = [
+        (
+            b.GetBeginAtomIdx(),
+            b.GetEndAtomIdx(),
+            _FROM_RDKIT.get((b.GetBondType(), b.GetIsAromatic()), BondType.ANY),
+        )
+        for b in kekulised.GetBonds()
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+@functools.lru_cache(maxsize=4096)
+def _molecule(component: Component) -> Chem.Mol:
+    """The component in RDKit, sanitised as far as its chemistry allows, stereochemistry set."""
+    if component.smiles is not None:
+        molecule = _parse_smiles(component.smiles, component.code)
+        for atom in molecule.GetAtoms():
+            atom.SetAtomMapNum(0)
+    else:
+        with rdBase.BlockLogs():
+            molecule = _sanitised(_assembled(component))
+            if np.isfinite(component.coord).all() and molecule.GetNumAtoms() > 1:
+                molecule.AddConformer(_conformer(component.coord), assignId=True)
+                Chem.AssignStereochemistryFrom3D(molecule)
+    for atom, name in zip(molecule.GetAtoms(), component.atom_names, strict=True):
+        atom.SetProp("name", name)
+    return molecule
+
+
+def _assembled(component: Component) -> Chem.RWMol:
+    molecule = Chem.RWMol()
+    for i, element in enumerate(component.elements):
+        atom = Chem.Atom("*" if element == "X" else element.title())
+        atom.SetFormalCharge(int(component.charges[i]))
+        if component.hydrogens is not None:
+            atom.SetNoImplicit(True)
+            atom.SetNumExplicitHs(int(component.hydrogens[i]))
+        molecule.AddAtom(atom)
+    for i, j, order in component.bonds.tolist():
+        molecule.AddBond(i, j, _TO_RDKIT.get(order, Chem.BondType.UNSPECIFIED))
+    return molecule
+
+
+def _sanitised(molecule: Chem.RWMol) -> Chem.Mol:
+    """Sanitises; where valences do not allow it, bonds to metals become dative ones first."""
+    attempt = Chem.RWMol(molecule)
+    if Chem.SanitizeMol(attempt, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
+        return attempt.GetMol()
+    attempt = Chem.RWMol(molecule)
+    for bond in molecule.GetBonds():
+        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        metal = [a.GetIdx() for a in ends if a.GetAtomicNum() not in _NON_METALS]
+        other = [a.GetIdx() for a in ends if a.GetAtomicNum() in _NON_METALS]
+        if metal and other:
+            attempt.RemoveBond(metal[0], other[0])
+            attempt.AddBond(other[0], metal[0], Chem.BondType.DATIVE)
+    if Chem.SanitizeMol(attempt, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
+        return attempt.GetMol()
+    attempt.UpdatePropertyCache(strict=False)
+    flags = Chem.SanitizeFlags.SANITIZE_ALL ^ Chem.SanitizeFlags.SANITIZE_PROPERTIES
+    Chem.SanitizeMol(attempt, sanitizeOps=flags, catchErrors=True)
+    return attempt.GetMol()
+
+
+def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coordinates | None:
+    """Coordinates by ETKDGv3, or None if that fails."""
+    params = AllChem.ETKDGv3()
+    params.randomSeed = seed % (2**31 - 1)
+    params.maxIterations = 100
+    params.timeout = EMBEDDING_SECONDS
+    params.useRandomCoords = from_random
+    with rdBase.BlockLogs():
+        try:
+            with_hydrogens = Chem.AddHs(molecule)
+            done = AllChem.EmbedMolecule(with_hydrogens, params) == 0
+        except (ValueError, RuntimeError):
+            return None
+    if not done:
+        return None
+    x = with_hydrogens.GetConformer().GetPositions()[: molecule.GetNumAtoms()]
+    return x.astype(np.float32) if np.isfinite(x).all() else None
+
+
+def _conformer(coord: Coordinates) -> Chem.Conformer:
+    conformer = Chem.Conformer(len(coord))
+    conformer.Set3D(True)
+    conformer.SetPositions(np.ascontiguousarray(coord, dtype=np.float64))
+    return conformer
+
+
+def _text(document: Document) -> str:
+    if document.text is not None:
+        return document.text
+    assert document.path is not None
+    try:
+        return document.path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(document.name, f"cannot be read ({error.strerror})") from error
+
+
+def _reason(log: list[str]) -> str:
+    lines = [re.sub(r"^\[[\d:]+\]\s*", "", line).strip() for line in log]
+    return next((line for line in lines if line), "no reason given")
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[list[str]]:
+    """Collects what RDKit would print."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.extend(record.getMessage().splitlines())
+    logger = logging.getLogger("rdkit")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    rdBase.LogToPythonLogger()
+    try:
+        yield lines
+    finally:
+        rdBase.LogToCppStreams()
+        logger.handlers, logger.propagate = before

@@ -1,0 +1,241 @@
+"""Compares our featuriser with stored features of Protenix's own, from the same input.
+
+    python scripts/golden_features.py FOLDER...
+
+A FOLDER holds `config.json` with ``input_json`` (Protenix's dialect) and `features.safetensors`;
+alignments named by the input lie beside them. Exit status 1 if anything differs.
+
+What cannot be equal, and what is compared instead:
+
+- ``ref_pos``: another conformer in another orientation. Bond lengths, and the handedness of every
+  centre whose source says one.
+- Frames of atom tokens follow from the conformer: computed from the stored one, they must be equal.
+- Where an atom has more groups that may leave than bonds, Protenix picks at random, we the first.
+- A C-terminal NH2 is left unbonded by Protenix; we bond it, for it is an amide. That bond alone
+  may be ours only. (It also leaves OXT on a carbon that NME occupies; we do not.)
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from seedfold.data_pipeline.chemistry import KINDS
+from seedfold.data_pipeline.dialects import read_queries
+from seedfold.data_pipeline.features import Features
+from seedfold.data_pipeline.featurize import featurize
+from seedfold.data_pipeline.msa import ChainMsa, read_msa
+from seedfold.data_pipeline.query import Query
+from seedfold.data_pipeline.structure import MAX_VALENCE, Structure, build_structure
+from seedfold.data_pipeline.tokens import residue_starts, tokenize, with_frames
+
+Check = tuple[str, bool, str]
+BOND_TOLERANCE = 0.15
+"""Angstrom, between two conformers of one molecule; bonds to metals are left out."""
+LEAST_VOLUME = 0.5
+"""Cubic Angstrom: signed volume below which a centre counts as flat."""
+
+
+def compare_features(folder: Path) -> list[Check]:
+    """Returns (name, equal, detail) of every comparison."""
+    golden = load_file(folder / "features.safetensors")
+    with golden_query(folder) as query:
+        structure = build_structure(query)
+        f = featurize(structure, msas=read_alignments(query), seed=0)
+    checks = [*_sizes(f, golden)]
+    if all(ok for _, ok, _ in checks):
+        checks += [*_atoms_and_tokens(f, golden), *_frames(structure, f, golden)]
+        checks += [
+            _bonds(structure, f, golden),
+            *_alignment(f, golden),
+            *_conformers(structure, f, golden),
+        ]
+    return checks
+
+
+@contextmanager
+def golden_query(folder: Path) -> Iterator[Query]:
+    """The stored input, whose files can be read as long as the context lasts."""
+    job = json.loads((folder / "config.json").read_text())["input_json"]
+    with tempfile.TemporaryDirectory() as directory:
+        for child in folder.iterdir():
+            (Path(directory) / child.name).symlink_to(child.resolve())
+        path = Path(directory) / "job-input.json"
+        path.write_text(json.dumps([job]))
+        yield _unmerged(read_queries(path)[0], job["sequences"])
+
+
+def _unmerged(query: Query, entries: list[dict[str, dict[str, Any]]]) -> Query:
+    """Like Protenix counts every entry of the input as an entity, equal ones too."""
+    left = [(entity, list(entity.chains)) for entity in query.entities]
+    place: dict[str, int] = {}
+    entities = []
+    for entry in entries:
+        ((kind, molecule),) = entry.items()
+        content = json.dumps([kind, {k: molecule[k] for k in molecule if k not in ("id", "count")}])
+        entity, chains = left[place.setdefault(content, len(place))]
+        n = molecule.get("count", len(molecule.get("id", "1")))
+        entities.append(replace(entity, chains=tuple(chains[:n])))
+        del chains[:n]
+    return replace(query, entities=tuple(entities))
+
+
+def read_alignments(query: Query) -> dict[int, ChainMsa]:
+    """The alignments of a query by entity."""
+    found = {}
+    for i, entity in enumerate(query.entities):
+        if entity.sequence is None or not (entity.msa or entity.paired_msa):
+            continue
+        paired, unpaired = (
+            None if document is None else read_msa(document, entity.sequence, entity.kind)
+            for document in (entity.paired_msa, entity.msa)
+        )
+        found[i] = ChainMsa(paired=paired, unpaired=unpaired)
+    return found
+
+
+def _sizes(f: Features, golden: dict[str, np.ndarray]) -> Iterator[Check]:
+    for name, ours, theirs in (
+        ("N_atom", f.n_atom, len(golden["atom_to_token_idx"])),
+        ("N_token", f.n_token, len(golden["restype"])),
+    ):
+        yield name, ours == theirs, f"{ours}, reference {theirs}"
+
+
+def _atoms_and_tokens(f: Features, golden: dict[str, np.ndarray]) -> Iterator[Check]:
+    same = (
+        "restype residue_index token_index asym_id sym_id ref_charge ref_atom_name_chars ref_mask "
+        "ref_space_uid"
+    ).split()
+    for name in same:
+        yield _equal(name, getattr(f, name).numpy(), golden[name])
+    # Stored as a class index, in which hydrogen is 0.
+    yield _equal("ref_element", f.ref_element.numpy() - 1, golden["ref_element"])
+    # Protenix numbers entities by their names' alphabetical order: 1, 10, 11, 2.
+    names = sorted({str(i + 1) for i in f.entity_id.tolist()})
+    rank = np.array([names.index(str(i + 1)) for i in f.entity_id.tolist()])
+    yield _equal("entity_id", rank, golden["entity_id"])
+    yield _equal("atom_to_token", f.atom_to_token.numpy(), golden["atom_to_token_idx"])
+    kind = f.kind[f.atom_to_token].numpy()
+    for i, name in enumerate(KINDS):
+        yield _equal(f"is_{name}", (kind == i).astype(int), golden[f"is_{name}"])
+    for name, atoms in (
+        ("distogram_rep_atom_mask", f.representative_atom),
+        ("pae_rep_atom_mask", f.centre_atom),
+    ):
+        yield _equal(name, atoms.numpy(), np.flatnonzero(golden[name]))
+
+
+def _frames(structure: Structure, f: Features, golden: dict[str, np.ndarray]) -> Iterator[Check]:
+    tokens = tokenize(structure)
+    yield _equal(
+        "has_frame of residues",
+        f.frame_mask.numpy()[tokens.standard],
+        golden["has_frame"][tokens.standard].astype(bool),
+    )
+    frames, mask = with_frames(
+        tokens, golden["ref_pos"], golden["ref_mask"].astype(bool), golden["ref_space_uid"]
+    )
+    yield _equal("has_frame", mask, golden["has_frame"].astype(bool))
+    yield _equal("frame_atom_index", frames[mask], golden["frame_atom_index"][mask])
+
+
+def _bonds(structure: Structure, f: Features, golden: dict[str, np.ndarray]) -> Check:
+    different = f.token_bonds.numpy() != golden["token_bonds"].astype(bool)
+    residue = [
+        structure.chains[a].residues[i - 1] for a, i in zip(f.asym_id, f.residue_index, strict=True)
+    ]
+    amide = np.array([code == "NH2" for code in residue])
+    excused = f.token_bonds.numpy() & (amide[:, None] | amide[None, :])
+    wrong = np.argwhere(different & ~excused)
+    note = " (but for NH2)" if (different & excused).any() else ""
+    return "token_bonds", not len(wrong), f"{len(wrong)} differ{note} {wrong[:6].tolist()}"
+
+
+def _alignment(f: Features, golden: dict[str, np.ndarray]) -> Iterator[Check]:
+    if "msa" not in golden:
+        return
+    n = len(golden["msa"])
+    for name in ("msa", "has_deletion"):
+        yield _equal(name, getattr(f, name).numpy()[:n], golden[name])
+    for name, rows in (("deletion_value", n), ("profile", None), ("deletion_mean", None)):
+        yield _close(name, getattr(f, name).numpy()[:rows], golden[name], 1e-5)
+
+
+def _conformers(
+    structure: Structure, f: Features, golden: dict[str, np.ndarray]
+) -> Iterator[Check]:
+    ours, theirs = f.ref_pos.numpy(), golden["ref_pos"]
+    atoms, bonds = structure.atoms, structure.atoms.bonds
+    assert bonds is not None
+    known = f.ref_mask.numpy() & golden["ref_mask"].astype(bool)
+    uid = f.ref_space_uid.numpy()
+    i, j = bonds.as_array()[:, :2].astype(int).T
+    inside = (uid[i] == uid[j]) & known[i] & known[j]
+    inside &= np.isin(atoms.element, list(MAX_VALENCE))[np.stack([i, j])].all(axis=0)
+    i, j = i[inside], j[inside]
+    lengths = [np.linalg.norm(x[i] - x[j], axis=-1) for x in (ours, theirs)]
+    yield _close("bond lengths of ref_pos", *lengths, BOND_TOLERANCE)
+    wrong = [
+        f"{atoms.res_name[a]} {atoms.res_id[a]} {atoms.atom_name[a]}"
+        for a, volumes in _handedness(structure, (ours, theirs))
+        if min(map(abs, volumes)) > LEAST_VOLUME and volumes[0] * volumes[1] < 0
+    ]
+    yield "handedness of ref_pos", not wrong, f"{len(wrong)} differ {wrong[:6]}"
+
+
+def _handedness(
+    structure: Structure, positions: tuple[np.ndarray, ...]
+) -> Iterator[tuple[int, list[float]]]:
+    """Signed volumes at every centre of known handedness that keeps three neighbours."""
+    codes = [code for chain in structure.chains for code in chain.residues]
+    starts = residue_starts(structure)
+    for code, start, stop in zip(codes, starts[:-1], starts[1:], strict=True):
+        component = structure.components[code]
+        at = {n: start + i for i, n in enumerate(structure.atoms.atom_name[start:stop])}
+        for centre, label in enumerate(component.stereo):
+            if label not in ("R", "S"):
+                continue
+            names = [component.atom_names[i] for i in (centre, *component.neighbours[centre])]
+            if all(n in at for n in names[:4]) and len(names) >= 4:
+                rows = [at[n] for n in names[:4]]
+                yield rows[0], [float(np.linalg.det(x[rows[1:]] - x[rows[0]])) for x in positions]
+
+
+def _equal(name: str, ours: np.ndarray, theirs: np.ndarray) -> Check:
+    if ours.shape != theirs.shape:
+        return name, False, f"shape {ours.shape}, reference {theirs.shape}"
+    wrong = np.argwhere(ours != theirs)
+    detail = f"{ours.size} equal"
+    if len(wrong):
+        at = tuple(wrong[0])
+        detail = f"{len(wrong)} of {ours.size} differ; at {list(map(int, at))} {ours[at]}, reference {theirs[at]}"
+    return name, not len(wrong), detail
+
+
+def _close(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float) -> Check:
+    if ours.shape != theirs.shape:
+        return name, False, f"shape {ours.shape}, reference {theirs.shape}"
+    error = float(np.abs(ours - theirs).max(initial=0))
+    return name, error <= tolerance, f"largest difference {error:.2g}, allowed {tolerance:g}"
+
+
+def main(folders: list[str]) -> int:
+    failed = False
+    for folder in folders:
+        print(folder)
+        for name, ok, detail in compare_features(Path(folder)):
+            print(f"  {name:28} {'ok  ' if ok else 'FAIL'} {detail}")
+            failed |= not ok
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

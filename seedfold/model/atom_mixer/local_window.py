@@ -1,0 +1,229 @@
+"""AlphaFold 3's sequence-local atom transformer. Source: AF3 SI, Algorithm 7, and parts of 5.
+
+Blocks of 32 consecutive atoms attend to the 128 atoms around their centre. Cost is linear in
+N_atom. Neither invariant nor equivariant; it depends on the order of the atoms.
+
+Deviations: conditioning, pair embedding and all pair biases do not depend on the noise and are
+made once, in `prepare`. Keys may have an AdaLN of their own (`key_adaln`).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from seedfold.kernels import window_attention
+from seedfold.model.atom_mixer.base import AtomContext
+from seedfold.model.attention import pair_biases
+from seedfold.model.primitives import AdaLN, ConditionedTransitionBlock, LayerNorm, Linear
+
+
+class WindowState(NamedTuple):
+    """What the windows know of a structure before any noise; p and its biases are per window."""
+
+    c: Float[Tensor, "B N_atom c_atom"]
+    p: Float[Tensor, "B N_block n_queries n_keys c_atompair"]
+    biases: Float[Tensor, "B n_blocks N_head N_block n_queries n_keys"]
+    key_index: Int[Tensor, "N_block n_keys"]
+
+
+class LocalWindow(nn.Module):
+    """A stack of atom transformer blocks over windows of the atom sequence."""
+
+    needs_positions: ClassVar[bool] = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`key_adaln`: keys see AdaLN of the atoms themselves (separate, as AF3), of the already
+        normalised queries (chained, as Protenix), or the queries' own (shared).
+        `pair_norm`: one LayerNorm of p for the stack (shared, as AF3's code) or one per block.
+        """
+
+        kind: Literal["local_window"] = "local_window"
+        n_heads: int = 4
+        n_queries: int = 32
+        n_keys: int = 128
+        key_adaln: Literal["separate", "chained", "shared"] = "separate"
+        pair_norm: Literal["shared", "per_block"] = "shared"
+        extra_factor: bool = False
+
+    def __init__(
+        self,
+        config: Config,
+        c_atom: int,
+        c_atompair: int,
+        c_z: int | None,
+        n_blocks: int,
+        follows: bool = False,
+    ):
+        super().__init__()
+        self.config = config
+        shared = config.pair_norm == "shared"
+        self.pair_embedding = None if follows else WindowPairEmbedding(c_atom, c_atompair, c_z)
+        self.layer_norm_p = LayerNorm(c_atompair, offset=False) if shared else None
+        self.blocks = nn.ModuleList(
+            AtomTransformerBlock(config, c_atom, c_atompair) for _ in range(n_blocks)
+        )
+
+    def prepare(self, atoms: AtomContext, previous: WindowState | None = None) -> WindowState:
+        """Pair embedding in windows (taken from `previous` where there is one) and its biases."""
+        key_index, real = self._windows(atoms.atom_mask)
+        if self.pair_embedding is None:
+            assert previous is not None
+            p = previous.p
+        else:
+            p = self.pair_embedding(atoms, self.config.n_queries, key_index)
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        shared = self.layer_norm_p
+        norms = [a.layer_norm_p if shared is None else shared for a in attentions]
+        biases = pair_biases(p, norms, [a.linear_p for a in attentions])
+        biases = biases.masked_fill(~real[:, None, None, :, None, :], -1e9)
+        return WindowState(atoms.c, p, biases, key_index)
+
+    def forward(
+        self,
+        q: Float[Tensor, "B *S N_atom c_atom"],
+        state: WindowState,
+        r: Float[Tensor, "B *S N_atom 3"] | None = None,
+    ) -> Float[Tensor, "B *S N_atom c_atom"]:
+        """Returns the new `q`; positions are not looked at."""
+        c = state.c
+        while c.dim() < q.dim():
+            c = c.unsqueeze(1)
+        for block, bias in zip(self.blocks, state.biases.unbind(1), strict=True):
+            q = block(q, c, bias, state.key_index)
+        return q
+
+    def _windows(
+        self, atom_mask: Bool[Tensor, "B N_atom"]
+    ) -> tuple[Int[Tensor, "N_block n_keys"], Bool[Tensor, "B N_block n_keys"]]:
+        """The keys of every block, and which of them are real; windows overhang both ends."""
+        n_atom, n_queries, n_keys = atom_mask.shape[1], self.config.n_queries, self.config.n_keys
+        first = torch.arange(0, n_atom, n_queries, device=atom_mask.device)
+        first = first - (n_keys - n_queries) // 2
+        keys = first[:, None] + torch.arange(n_keys, device=atom_mask.device)
+        inside = (keys >= 0) & (keys < n_atom)
+        keys = keys.clamp(0, n_atom - 1)
+        return keys, atom_mask[:, keys] & inside
+
+
+class WindowPairEmbedding(nn.Module):
+    """Atom pairs within windows, from reference positions, conditioning and tokens (Alg. 5)."""
+
+    def __init__(self, c_atom: int, c_atompair: int, c_z: int | None):
+        super().__init__()
+        self.linear_d = Linear(3, c_atompair)
+        self.linear_d_inverse = Linear(1, c_atompair)
+        self.linear_same_space = Linear(1, c_atompair)
+        self.linear_query = Linear(c_atom, c_atompair)
+        self.linear_key = Linear(c_atom, c_atompair)
+        self.layer_norm_z = None if c_z is None else LayerNorm(c_z, offset=False)
+        self.linear_z = None if c_z is None else Linear(c_z, c_atompair, init="zeros")
+        self.mlp = nn.Sequential(
+            nn.ReLU(),
+            Linear(c_atompair, c_atompair, init="relu"),
+            nn.ReLU(),
+            Linear(c_atompair, c_atompair, init="relu"),
+            nn.ReLU(),
+            Linear(c_atompair, c_atompair, init="zeros"),
+        )
+
+    def forward(
+        self, atoms: AtomContext, n_queries: int, key_index: Int[Tensor, "N_block n_keys"]
+    ) -> Float[Tensor, "B N_block n_queries n_keys c_atompair"]:
+        """Returns p for all windows."""
+        query_index = _query_index(atoms.atom_mask.shape[1], n_queries, key_index.device)
+
+        def pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+            return x[:, query_index].unsqueeze(3), x[:, key_index].unsqueeze(2)
+
+        pos_l, pos_m = pairs(atoms.ref_pos)
+        space_l, space_m = pairs(atoms.ref_space_uid)
+        d = pos_l - pos_m
+        v = (space_l == space_m)[..., None].to(d.dtype)
+        p = self.linear_d(d) + self.linear_d_inverse(1 / (1 + (d * d).sum(-1, keepdim=True)))
+        p = p * v + self.linear_same_space(v)
+        if self.linear_z is not None and self.layer_norm_z is not None:
+            token_l, token_m = pairs(atoms.atom_to_token)
+            batch = torch.arange(p.shape[0], device=p.device)[:, None, None, None]
+            p = p + self.linear_z(self.layer_norm_z(atoms.z))[batch, token_l, token_m]
+        c_l, c_m = pairs(F.relu(atoms.c))
+        p = p + self.linear_query(c_l) + self.linear_key(c_m)
+        return p + self.mlp(p)
+
+
+class AtomTransformerBlock(nn.Module):
+    """Windowed attention, then a conditioned transition."""
+
+    def __init__(self, config: LocalWindow.Config, c_atom: int, c_atompair: int):
+        super().__init__()
+        self.attention = WindowAttention(config, c_atom, c_atompair)
+        self.transition = ConditionedTransitionBlock(
+            c_atom, c_atom, extra_factor=config.extra_factor
+        )
+
+    def forward(
+        self,
+        q: Float[Tensor, "B *S N_atom c_atom"],
+        c: Float[Tensor, "B *#S N_atom c_atom"],
+        bias: Float[Tensor, "B N_head N_block n_queries n_keys"],
+        key_index: Int[Tensor, "N_block n_keys"],
+    ) -> Float[Tensor, "B *S N_atom c_atom"]:
+        """Returns the new `q`."""
+        q = q + self.attention(q, c, bias, key_index)
+        return q + self.transition(q, c)
+
+
+class WindowAttention(nn.Module):
+    """AttentionPairBias (AF3 SI, Algorithm 24) within windows, with AdaLN for the keys."""
+
+    def __init__(self, config: LocalWindow.Config, c_atom: int, c_atompair: int):
+        super().__init__()
+        if c_atom % config.n_heads:
+            raise ValueError(
+                f"LocalWindow: c_atom {c_atom} is no multiple of {config.n_heads} heads"
+            )
+        per_block = config.pair_norm == "per_block"
+        self.n_heads = config.n_heads
+        self.chained = config.key_adaln == "chained"
+        self.adaln_query = AdaLN(c_atom, c_atom)
+        self.adaln_key = None if config.key_adaln == "shared" else AdaLN(c_atom, c_atom)
+        self.layer_norm_p = LayerNorm(c_atompair, offset=False) if per_block else None
+        self.linear_p = Linear(c_atompair, config.n_heads)
+        self.linear_q = Linear(c_atom, c_atom, bias=True)
+        self.linear_k = Linear(c_atom, c_atom)
+        self.linear_v = Linear(c_atom, c_atom)
+        self.linear_g = Linear(c_atom, c_atom, init="zeros")
+        self.linear_out = Linear(c_atom, c_atom)
+        self.linear_gate = Linear(c_atom, c_atom, bias=True, init="zeros", bias_init=-2.0)
+
+    def forward(
+        self,
+        a: Float[Tensor, "B *S N_atom c_atom"],
+        c: Float[Tensor, "B *#S N_atom c_atom"],
+        bias: Float[Tensor, "B N_head N_block n_queries n_keys"],
+        key_index: Int[Tensor, "N_block n_keys"],
+    ) -> Float[Tensor, "B *S N_atom c_atom"]:
+        """Returns the update of `a`, conditioned on `c`."""
+        queries = self.adaln_query(a, c)
+        keys = queries
+        if self.adaln_key is not None:
+            keys = self.adaln_key(queries if self.chained else a, c)
+        q, k, v = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)
+            for x in (self.linear_q(queries), self.linear_k(keys), self.linear_v(keys))
+        )  # [B *S N_head N_atom c]
+        o = window_attention(q, k, v, bias, key_index).transpose(-2, -3).flatten(-2)
+        o = self.linear_out(torch.sigmoid(self.linear_g(queries)) * o)
+        return torch.sigmoid(self.linear_gate(c)) * o
+
+
+def _query_index(
+    n_atom: int, n_queries: int, device: torch.device
+) -> Int[Tensor, "N_block n_queries"]:
+    """Atoms of every block; the last block repeats the last atom to fill up."""
+    n_block = -(-n_atom // n_queries)
+    return torch.arange(n_block * n_queries, device=device).clamp_max(n_atom - 1).view(n_block, -1)

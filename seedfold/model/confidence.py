@@ -1,0 +1,193 @@
+"""Confidence and distogram heads. Source: AF3 SI, Algorithm 31 and section 4.3-4.4.
+
+Deviations: the distance bins are AF3's released 39 (the SI prints 15). Protenix adds LayerNorms,
+a clamp of `s` and a raw-distance linear ("does not converge as written"); each is a flag. Samples
+are judged one at a time, so that memory does not grow with their number beyond the outputs.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from seedfold.data_pipeline.chemistry import KINDS
+from seedfold.data_pipeline.features import Features
+from seedfold.model.atoms import gather_tokens
+from seedfold.model.pairformer import PairformerStack
+from seedfold.model.primitives import LayerNorm, Linear
+from seedfold.model.trunk import TrunkState
+
+N_PLDDT, N_PAE, N_PDE, N_RESOLVED, N_DISTOGRAM = 50, 64, 64, 2, 64
+MAX_ERROR = 32.0
+"""Upper edge of the last PAE and PDE bin, Angstrom; bins are 0.5 A wide."""
+N_SLOTS = 24
+"""Atoms per token that have a head of their own."""
+DISTANCE_EDGES = (3.25, 50.75, 39)
+"""First and last lower edge and number of the distance bins; the last bin is open."""
+DISTOGRAM_EDGES = (2.3125, 21.6875, N_DISTOGRAM - 1)
+"""First and last edge between distogram bins, Angstrom, and their number; both ends are open."""
+_CONTACT = 8.0
+_MAX_S = 512.0
+_NUCLEOTIDE_START = ("OP3 ", "P   ", "OP1 ", "OP2 ", "O5' ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """Logits of the confidence head."""
+
+    plddt: Float[Tensor, "B N_sample N_atom 50"]
+    pae: Float[Tensor, "B N_sample N_token N_token 64"]
+    pde: Float[Tensor, "B N_sample N_token N_token 64"]
+    resolved: Float[Tensor, "B N_sample N_atom 2"]
+
+
+def atom_slots(f: Features) -> Int[Tensor, "B N_atom"]:
+    """Place of each atom in its residue's full list of atoms, which begins at 0.
+
+    Polymer tokens hold their atoms in the order of that list. A nucleotide's begins with OP3, which
+    only a 5' end has; an inner one therefore starts at slot 1, one without phosphate at 4.
+    """
+    position = torch.arange(f.n_atom, device=f.atom_to_token.device).expand_as(f.atom_to_token)
+    first = position.new_full(f.restype.shape, f.n_atom)
+    first = first.scatter_reduce(-1, f.atom_to_token.long(), position, "amin")
+    slot = position - first.gather(-1, f.atom_to_token.long())
+    return (slot + _missing_atoms(f, first)).clamp(0, N_SLOTS - 1)
+
+
+def _missing_atoms(f: Features, first: Int[Tensor, "B N_token"]) -> Int[Tensor, "B N_atom"]:
+    """How many atoms the list has before the first atom of the token."""
+    chars = f.ref_atom_name_chars
+    index = first.clamp_max(f.n_atom - 1)[..., None].expand(*first.shape, 4)
+    name = chars.gather(-2, index.to(torch.int64))
+    starts = chars.new_tensor([[ord(c) - 32 for c in atom] for atom in _NUCLEOTIDE_START])
+    offset = (name[..., None, :] == starts).all(-1).int().argmax(-1)
+    count = torch.zeros_like(first).scatter_add(
+        -1, f.atom_to_token.long(), f.atom_mask.to(first.dtype)
+    )
+    nucleotide = (f.kind == KINDS.index("dna")) | (f.kind == KINDS.index("rna"))
+    # An atomised residue has one atom a token and no list.
+    offset = offset * (nucleotide & (count > 1))
+    return offset.gather(-1, f.atom_to_token.long())
+
+
+class ConfidenceHead(nn.Module):
+    """Judges structures. AF3 SI, Algorithm 31. No gradient flows back into the trunk."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`s_norm`: clamp and LayerNorm of `s`; `raw_distance`: distances also enter as they are;
+        `head_norms`: a LayerNorm before every head (AF3's code and Protenix; not in the SI).
+        """
+
+        pairformer: PairformerStack.Config = field(
+            default_factory=lambda: PairformerStack.Config(n_blocks=4)
+        )
+        s_norm: bool = False
+        raw_distance: bool = False
+        head_norms: bool = True
+
+    def __init__(self, config: Config, c_s_inputs: int, c_s: int, c_z: int):
+        super().__init__()
+        self.layer_norm_s = LayerNorm(c_s) if config.s_norm else None
+        self.linear_s_inputs_i = Linear(c_s_inputs, c_z)
+        self.linear_s_inputs_j = Linear(c_s_inputs, c_z)
+        self.linear_distance_bin = Linear(DISTANCE_EDGES[2], c_z)
+        self.linear_distance = Linear(1, c_z) if config.raw_distance else None
+        self.pairformer = PairformerStack(config.pairformer, c_s, c_z)
+
+        def norm(c: int) -> nn.Module:
+            return LayerNorm(c) if config.head_norms else nn.Identity()
+
+        self.layer_norm_pae, self.layer_norm_pde = norm(c_z), norm(c_z)
+        self.layer_norm_plddt, self.layer_norm_resolved = norm(c_s), norm(c_s)
+        self.linear_pae = Linear(c_z, N_PAE, init="zeros")
+        self.linear_pde = Linear(c_z, N_PDE, init="zeros")
+        self.weight_plddt = nn.Parameter(torch.zeros(N_SLOTS, c_s, N_PLDDT))
+        self.weight_resolved = nn.Parameter(torch.zeros(N_SLOTS, c_s, N_RESOLVED))
+
+    def forward(
+        self, f: Features, state: TrunkState, x: Float[Tensor, "B N_sample N_atom 3"]
+    ) -> Confidence:
+        """Judges every sample, one after the other."""
+        s_inputs, s, z = (t.detach() for t in (state.s_inputs, state.s, state.z))
+        if self.layer_norm_s is not None:
+            s = self.layer_norm_s(s.clamp(-_MAX_S, _MAX_S))
+        z = z + self.linear_s_inputs_i(s_inputs)[:, :, None]
+        z = z + self.linear_s_inputs_j(s_inputs)[:, None, :]
+        judged = [self._judge(f, s, z, one) for one in x.detach().unbind(1)]
+        plddt, pae, pde, resolved = (torch.stack(t, 1) for t in zip(*judged, strict=True))
+        return Confidence(plddt=plddt, pae=pae, pde=pde, resolved=resolved)
+
+    def _judge(
+        self,
+        f: Features,
+        s: Float[Tensor, "B N_token c_s"],
+        z: Float[Tensor, "B N_token N_token c_z"],
+        x: Float[Tensor, "B N_atom 3"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        index = f.representative_atom.long()[..., None].expand(*f.restype.shape, 3)
+        centres = x.gather(1, index)
+        # cdist by matrix product, as in the networks whose weights we load: its rounding, which
+        # leaves about 0.01 A on the diagonal, is part of what they were trained on.
+        d = torch.cdist(centres, centres)
+        z = z + self._embed_distances(d.to(z.dtype))
+        s, z = self.pairformer(s, z, f.token_mask)
+        # Logits in fp32 at least, whatever the Pairformer ran in.
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = self.linear_pae.weight.dtype
+            s, z = s.to(dtype), z.to(dtype)
+            pae = self.linear_pae(self.layer_norm_pae(z))
+            pde = self.linear_pde(self.layer_norm_pde(z + z.transpose(1, 2)))
+            slots = atom_slots(f)
+            plddt = _per_slot(self.layer_norm_plddt(s), self.weight_plddt, f, slots)
+            resolved = _per_slot(self.layer_norm_resolved(s), self.weight_resolved, f, slots)
+        return plddt, pae, pde, resolved
+
+    def _embed_distances(
+        self, d: Float[Tensor, "B N_token N_token"]
+    ) -> Float[Tensor, "B N_token N_token c_z"]:
+        # Bin 0 is below the first edge and has no class: its row of the table is zero.
+        edges = torch.linspace(*DISTANCE_EDGES, dtype=d.dtype, device=d.device)
+        bins = torch.bucketize(d.contiguous(), edges)
+        table = F.pad(self.linear_distance_bin.weight.t(), (0, 0, 1, 0))
+        z = F.embedding(bins, table)
+        return z if self.linear_distance is None else z + self.linear_distance(d[..., None])
+
+
+def _per_slot(
+    s: Float[Tensor, "B N_token c_s"],
+    weight: Float[Tensor, "n_slots c_s n_bins"],
+    f: Features,
+    slots: Int[Tensor, "B N_atom"],
+) -> Float[Tensor, "B N_atom n_bins"]:
+    """Projects each atom's token by the matrix of the atom's slot."""
+    logits = torch.einsum("bic,kcn->bikn", s, weight).flatten(1, 2)
+    index = f.atom_to_token.long() * weight.shape[0] + slots
+    return gather_tokens(logits, index)
+
+
+class DistogramHead(nn.Module):
+    """Distances between representative atoms. AF3 SI, section 4.4."""
+
+    def __init__(self, c_z: int, bias: bool = False):
+        super().__init__()
+        self.linear = Linear(c_z, N_DISTOGRAM, bias=bias, init="zeros")
+
+    def forward(
+        self, z: Float[Tensor, "B N_token N_token c_z"]
+    ) -> Float[Tensor, "B N_token N_token 64"]:
+        """Symmetric logits, in fp32 at least."""
+        with torch.autocast(z.device.type, enabled=False):
+            logits = self.linear(z.to(self.linear.weight.dtype))
+            return logits + logits.transpose(1, 2)
+
+
+def contact_probs(
+    logits: Float[Tensor, "B N_token N_token 64"],
+) -> Float[Tensor, "B N_token N_token"]:
+    """Probability that two representative atoms are within 8 Angstrom: the bins that end there."""
+    edges = torch.linspace(*DISTOGRAM_EDGES, device=logits.device)
+    n_contact = int((edges <= _CONTACT + 1e-3).sum())
+    return logits.softmax(-1)[..., :n_contact].sum(-1)

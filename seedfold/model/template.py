@@ -1,0 +1,142 @@
+"""Template embedding. Source: AF3 SI, Algorithm 16.
+
+Deviations: as in the public models distances have 39 classes by their squares, the first from
+3.25 Angstrom up, and the mean runs over all template slots, empty ones included. Coordinates are
+turned into pair features here, not by the data pipeline: they are much larger than their source.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from seedfold.data_pipeline.chemistry import RESTYPES
+from seedfold.data_pipeline.features import Features
+from seedfold.model.pairformer import PairBlock
+from seedfold.model.primitives import LayerNorm, Linear
+
+N_BINS = 39
+FIRST_EDGE, LAST_EDGE = 3.25, 50.75
+"""Lower edges of the first and the last distance bin, Angstrom; the last has no upper edge."""
+FEATURE_WIDTHS = (N_BINS, 1, len(RESTYPES), len(RESTYPES), 3, 1)
+"""Distogram, pseudo-beta mask, class of j, class of i, unit vector, backbone mask: 108."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplatePairFeatures:
+    """What the embedder sees of templates; all but `restype` is masked to pairs within a chain.
+
+    `distogram` is a bin index, which `distogram_mask` says whether to read. `unit_vector` points
+    from the origin of i's backbone frame to that of j in the frame of i; it is 0 outside
+    `backbone_mask`.
+    """
+
+    restype: Int[Tensor, "B N_templ N_token"]
+    distogram: Int[Tensor, "B N_templ N_token N_token"]
+    distogram_mask: Bool[Tensor, "B N_templ N_token N_token"]
+    pseudo_beta_mask: Bool[Tensor, "B N_templ N_token N_token"]
+    unit_vector: Float[Tensor, "B N_templ N_token N_token 3"]
+    backbone_mask: Bool[Tensor, "B N_templ N_token N_token"]
+
+
+def template_pair_features(f: Features) -> TemplatePairFeatures:
+    """Computes distances and directions between the template's residues of each chain."""
+    same_chain = (f.asym_id[:, :, None] == f.asym_id[:, None, :])[:, None]
+    real = f.token_mask[:, None]
+    pseudo_beta_mask = _pairs(f.template_pseudo_beta_mask & real) & same_chain
+    backbone_mask = _pairs(f.template_backbone_mask & real) & same_chain
+
+    distance = _offsets(f.template_pseudo_beta).norm(dim=-1)
+    edges = torch.linspace(FIRST_EDGE, LAST_EDGE, N_BINS).to(distance)
+    bins = torch.bucketize(distance, edges)  # 0 is below the first edge.
+
+    # Columns of a frame are its axes: a vector's components are its products with them.
+    unit_vector = _offsets(f.template_origin) @ f.template_frame
+    unit_vector = unit_vector / (unit_vector.norm(dim=-1, keepdim=True) + 1e-6)
+    return TemplatePairFeatures(
+        restype=f.template_restype,
+        distogram=(bins - 1).clamp(min=0),
+        distogram_mask=pseudo_beta_mask & (bins > 0),
+        pseudo_beta_mask=pseudo_beta_mask,
+        unit_vector=unit_vector * backbone_mask[..., None],
+        backbone_mask=backbone_mask,
+    )
+
+
+class TemplateEmbedder(nn.Module):
+    """Adds what templates say about pairs. AF3 SI, Algorithm 16.
+
+    All template features go through one linear layer, `linear_features`, whose columns are in the
+    order of `FEATURE_WIDTHS`.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`c` is the width of the template representation."""
+
+        n_blocks: int = 2
+        c: int = 64
+        pair: PairBlock.Config = field(default_factory=lambda: PairBlock.Config(transition_n=2))
+
+    def __init__(self, config: Config, c_z: int):
+        super().__init__()
+        self.layer_norm_z = LayerNorm(c_z)
+        self.linear_z = Linear(c_z, config.c)
+        self.linear_features = Linear(sum(FEATURE_WIDTHS), config.c)
+        self.blocks = nn.ModuleList(
+            PairBlock(config.pair, config.c) for _ in range(config.n_blocks)
+        )
+        self.layer_norm_v = LayerNorm(config.c)
+        self.linear_out = Linear(config.c, c_z, init="relu")
+
+    def forward(
+        self,
+        templates: TemplatePairFeatures,
+        z: Float[Tensor, "B N_token N_token c_z"],
+        pair_mask: Bool[Tensor, "B N_token N_token"],
+    ) -> Float[Tensor, "B N_token N_token c_z"]:
+        """Returns the update of `z`; there must be at least one template."""
+        n_templates = templates.restype.shape[1]
+        assert n_templates > 0
+        v_z = self.linear_z(self.layer_norm_z(z))
+        u = torch.zeros_like(v_z)
+        for template in range(n_templates):
+            v = v_z + self.embed_features(templates, template)
+            for block in self.blocks:
+                v = block(v, pair_mask)
+            u = u + self.layer_norm_v(v)
+        return self.linear_out(F.relu(u / n_templates))
+
+    def embed_features(
+        self, templates: TemplatePairFeatures, template: int
+    ) -> Float[Tensor, "B N_token N_token c"]:
+        """One template's features times `linear_features`; classes look up rows of its weight."""
+        weights = self.linear_features.weight.t().split(FEATURE_WIDTHS)
+        distogram, pseudo_beta, restype_j, restype_i, unit_vector, backbone = weights
+        # A row of zeros serves pairs without a distance class.
+        distogram = torch.cat([distogram, distogram.new_zeros(1, distogram.shape[1])])
+        bins = templates.distogram[:, template].masked_fill(
+            ~templates.distogram_mask[:, template], N_BINS
+        )
+        restype = templates.restype[:, template]
+        dense = torch.cat(
+            [
+                templates.pseudo_beta_mask[:, template, ..., None].to(distogram.dtype),
+                templates.unit_vector[:, template].to(distogram.dtype),
+                templates.backbone_mask[:, template, ..., None].to(distogram.dtype),
+            ],
+            dim=-1,
+        )
+        v = F.embedding(bins, distogram) + dense @ torch.cat([pseudo_beta, unit_vector, backbone])
+        return v + F.embedding(restype, restype_j)[:, None] + F.embedding(restype, restype_i)[:, :, None]
+
+
+def _pairs(mask: Bool[Tensor, "B T N"]) -> Bool[Tensor, "B T N N"]:
+    return mask[..., :, None] & mask[..., None, :]
+
+
+def _offsets(x: Float[Tensor, "B T N 3"]) -> Float[Tensor, "B T N N 3"]:
+    """From i to j."""
+    return x[..., None, :, :] - x[..., :, None, :]

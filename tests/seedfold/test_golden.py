@@ -1,0 +1,82 @@
+"""The network against outputs computed by other code."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seedfold.data_pipeline.features import collate
+
+# Two float32 programs differ by about 1e-6; every swapped index is far above 1e-5.
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("name", ["protenix_a", "protenix_b"])
+def test_every_stage_is_protenix(name, check_golden, golden_folders):
+    """All stored stages of Protenix's own classes, from its weights and features."""
+    folder = next((f for f in golden_folders if f.name == name), None)
+    if folder is None:
+        pytest.skip(f"no golden folder {name}")
+    errors = check_golden.relative_errors(folder)
+    assert len(errors) == 32
+    assert {key: e for key, e in errors.items() if not e < TOLERANCE} == {}
+
+
+def outputs(network, reference, example):
+    tensors, f = reference.example(), collate([example])
+    with torch.no_grad():
+        state = network.embed(f, reference.N_CYCLES)
+        prepared = network.diffusion_module.prepare(f, state.s_inputs, state.s, state.z)
+        t_hat = torch.tensor([reference.T_HAT], dtype=network.dtype)
+        x_noisy = tensors["x_noisy"][None].to(network.dtype)
+        x_conf = tensors["x_conf"][None, None].to(network.dtype)
+        confidence = network.confidence_head(f, state, x_conf)
+        return {
+            "s_inputs": state.s_inputs[0],
+            "s": state.s[0],
+            "z": state.z[0],
+            "distogram_logits": network.distogram_head(state.z)[0],
+            "x_denoised": network.diffusion_module(x_noisy, t_hat, prepared)[0],
+            "pae_logits": confidence.pae[0, 0],
+            "pde_logits": confidence.pde[0, 0],
+            "plddt_logits": confidence.plddt[0, 0],
+            "resolved_logits": confidence.resolved[0, 0],
+        }
+
+
+def test_small_network_is_the_reference(small_network, small_example, reference):
+    """Float64 against the second implementation: nothing but rounding may differ."""
+    network = small_network()
+    expected = reference.run(network.state_dict(), reference.example())
+    found = outputs(network, reference, small_example)
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_small_network_stays_as_it_was(small_network, small_example, reference, request):
+    """The numbers kept in the repository; a change of the network shows here."""
+    kept = load_file(request.config.rootpath / "tests" / "data" / "own_golden.safetensors")
+    found = reference.stored(outputs(small_network(), reference, small_example))
+    assert set(found) == set(kept)
+    for name, tensor in kept.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_a_moved_weight_is_noticed(small_network, small_example, reference):
+    """The comparison above can fail: every tensor of the network moves some output.
+
+    Those that cannot are norms' offsets of pairs that become attention logits: the same for all
+    keys, they cancel in the softmax.
+    """
+    network = small_network()
+    expected = outputs(network, reference, small_example)
+    unnoticed = set()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in network.state_dict().items():
+        before = tensor.clone()
+        tensor += 0.1 * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+        found = outputs(network, reference, small_example)
+        if all(torch.allclose(found[n], t, rtol=1e-7, atol=1e-7) for n, t in expected.items()):
+            unnoticed.add(name)
+        tensor.copy_(before)
+    assert all(n.endswith("layer_norm_z.bias") for n in unnoticed), unnoticed
