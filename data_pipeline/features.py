@@ -34,10 +34,14 @@ class _Tensors:
     def to(self: Record, *args: Any, **kwargs: Any) -> Record:
         """Moves every tensor; a dtype is applied to floating-point tensors only."""
         return self.map(
-            lambda x: x.to(*args, **kwargs)
-            if x.is_floating_point()
-            else x.to(*[a for a in args if not isinstance(a, torch.dtype)],
-                      **{k: v for k, v in kwargs.items() if k != "dtype"})
+            lambda x: (
+                x.to(*args, **kwargs)
+                if x.is_floating_point()
+                else x.to(
+                    *[a for a in args if not isinstance(a, torch.dtype)],
+                    **{k: v for k, v in kwargs.items() if k != "dtype"},
+                )
+            )
         )
 
     def map(self: Record, function: Any) -> Record:

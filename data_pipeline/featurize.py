@@ -7,7 +7,7 @@ in one chain (disulphide, ring closure) is in ``token_bonds`` as well; every res
 is centred before its random rigid motion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from seedfold.data_pipeline.chemistry import ATOMIC_NUMBER, KINDS, atom_name_chars
+from seedfold.data_pipeline.components import Component
 from seedfold.data_pipeline.features import Features
-from seedfold.data_pipeline.molecules import conformer
+from seedfold.data_pipeline.molecules import conformer, formal_charges
 from seedfold.data_pipeline.msa import ChainMsa, msa_features
 from seedfold.data_pipeline.structure import Structure
 from seedfold.data_pipeline.templates import Template, template_features
@@ -57,13 +58,11 @@ def featurize(
     frames, frame_mask = with_frames(
         tokens, reference["ref_pos"], reference["ref_mask"], reference["ref_space_uid"]
     )
-    n_templates = options.n_templates
-    first_templates = {i: t[:n_templates] for i, t in (templates or {}).items()}
     arrays = {
         **{name: getattr(tokens, name) for name in _TOKEN_FEATURES},
         **reference,
         **msa_features(tokens, structure, msas or {}, max_rows=options.n_msa_rows),
-        **template_features(tokens, structure, first_templates),
+        **template_features(tokens, structure, templates or {}, max_templates=options.n_templates),
         "token_mask": np.ones(len(tokens), dtype=bool),
         "atom_mask": np.ones(len(structure.atoms), dtype=bool),
         "cyclic_period": _cyclic_period(tokens, structure),
@@ -81,14 +80,14 @@ def reference_features(structure: Structure, seed: int) -> dict[str, np.ndarray]
     starts = residue_starts(structure)
     lengths = np.diff(starts)
     names, elements = _as_seen(structure)
-    pos = _conformers(structure, starts, seed)
+    pos = _per_atom(structure, starts, lambda component: conformer(component, seed))
     mask = np.isfinite(pos).all(axis=-1)
     uid = np.repeat(np.arange(len(lengths)), lengths)
     return {
         "ref_pos": _moved(np.where(mask[:, None], pos, 0.0), mask, uid, seed),
         "ref_mask": mask,
         "ref_element": np.array([ATOMIC_NUMBER.get(e, 0) for e in elements], dtype=np.int64),
-        "ref_charge": structure.atoms.charge.astype(np.int64),
+        "ref_charge": _per_atom(structure, starts, formal_charges),
         "ref_atom_name_chars": np.array([atom_name_chars(n) for n in names], dtype=np.int64),
         "ref_space_uid": uid,
     }
@@ -136,16 +135,18 @@ def _as_seen(structure: Structure) -> tuple[list[str], list[str]]:
     return names, elements
 
 
-def _conformers(structure: Structure, starts: list[int], seed: int) -> Float[np.ndarray, "N 3"]:
-    """The conformer of every residue where it stands, NaN where unknown."""
+def _per_atom(
+    structure: Structure, starts: list[int], values_of: Callable[[Component], np.ndarray]
+) -> np.ndarray:
+    """Values of every residue's component at the atoms that the residue has."""
     codes = [code for chain in structure.chains for code in chain.residues]
     names = structure.atoms.atom_name.tolist()
-    pos = np.full((len(names), 3), np.nan, dtype=np.float32)
+    parts = []
     for code, start, stop in zip(codes, starts[:-1], starts[1:], strict=True):
         component = structure.components[code]
         rows = [component.index[name] for name in names[start:stop]]
-        pos[start:stop] = conformer(component, seed)[rows]
-    return pos
+        parts.append(values_of(component)[rows])
+    return np.concatenate(parts)
 
 
 def _moved(

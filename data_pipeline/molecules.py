@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from biotite.structure import BondType
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rdkit import Chem, rdBase
 from rdkit.Chem import AllChem, rdMolDescriptors
 
@@ -24,8 +24,8 @@ from seedfold.data_pipeline.components import HYDROGENS, Component
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Document
 
-EMBEDDING_SECONDS = 10
-"""Time allowed for one attempt at a conformer."""
+EMBEDDING_ATTEMPTS, EMBEDDING_SECONDS = 50, 10
+"""Limits of one embedding. The time is a safety net: results should not depend on the machine."""
 _CREATION_SEED = 0
 _TO_RDKIT = {
     BondType.SINGLE: Chem.BondType.SINGLE,
@@ -105,6 +105,12 @@ def conformer(component: Component, seed: int) -> Float[np.ndarray, "N 3"]:
     if x is None and not np.isfinite(component.coord).all():
         x = _embed(molecule, seed, from_random=True)
     return component.coord if x is None else x
+
+
+@functools.lru_cache(maxsize=4096)
+def formal_charges(component: Component) -> Int[np.ndarray, " N"]:
+    """Charges in RDKit's form of the molecule: one form for perchlorate or nitro, however drawn."""
+    return np.array([a.GetFormalCharge() for a in _molecule(component).GetAtoms()], dtype=np.int64)
 
 
 def mol(component: Component, coord: Coordinates | None = None) -> Chem.Mol:
@@ -305,7 +311,7 @@ def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coord
     """Coordinates by ETKDGv3, or None if that fails."""
     params = AllChem.ETKDGv3()
     params.randomSeed = seed % (2**31 - 1)
-    params.maxIterations = 100
+    params.maxIterations = EMBEDDING_ATTEMPTS
     params.timeout = EMBEDDING_SECONDS
     params.useRandomCoords = from_random
     with rdBase.BlockLogs():

@@ -215,7 +215,7 @@ def _pair(given: Sequence[tuple[ChainMsa, bool]], max_paired: int) -> list[_Part
     for i, (g, _) in enumerate(given):
         paired = rows[i][filled]
         seen = {row.tobytes() for row in paired}
-        unpaired = (j for j, row in enumerate(g.whole.rows))
+        unpaired = (j for j, row in enumerate(g.whole.rows) if row.tobytes() not in seen)
         deletions = with_gaps[i][1][index[filled, i]]
         parts.append(_Part(paired, deletions, g.whole.select(unpaired), g.whole, g.pairing))
     return parts

@@ -215,7 +215,8 @@ def _residue_terms(structure: Structure, x: np.ndarray, links: np.ndarray) -> It
         ideal = _ideal(structure.components[code])
         yield from _component_terms(ideal, rows, x)
         chiral = _filled(rows, ideal.chiral, ideal.centres, partners)
-        yield _handedness(chiral, np.tile(ideal.volumes, len(rows)), x)
+        centres = rows[:, ideal.centres].reshape(-1, 1)
+        yield _handedness(chiral, centres, np.tile(ideal.volumes, len(rows)), x)
         trigonal = _filled(rows, ideal.trigonal, ideal.trigonal[:, 0], partners)
         flat = np.zeros(len(trigonal))
         yield _measured("trigonal_atoms", trigonal, flat, x, height, TRIGONAL_TOLERANCE)
@@ -247,13 +248,14 @@ def _torsion(x: np.ndarray) -> np.ndarray:
     return np.abs(dihedral(x))
 
 
-def _handedness(atoms: np.ndarray, volumes: np.ndarray, x: np.ndarray) -> _Terms:
+def _handedness(
+    atoms: np.ndarray, centres: np.ndarray, volumes: np.ndarray, x: np.ndarray
+) -> _Terms:
     there = (atoms >= 0).all(axis=-1) & np.isfinite(x[atoms]).all(axis=(-1, -2))
-    atoms = atoms[there]
-    value = signed_volume(x[atoms]) / volumes[there]
+    value = signed_volume(x[atoms[there]]) / volumes[there]
     return _Terms(
         kind="chirality",
-        atoms=atoms,
+        atoms=centres[there],
         value=value,
         ideal=np.ones(len(value)),
         excess=(1 - value) / (1 - HANDEDNESS_LEAST),

@@ -10,6 +10,7 @@ of the CCD, and the residue they cap loses its OXT.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import biotite.structure as struc
 import numpy as np
@@ -19,7 +20,7 @@ from seedfold.data_pipeline import components, molecules
 from seedfold.data_pipeline.chemistry import ONE_LETTER, Kind
 from seedfold.data_pipeline.components import Component
 from seedfold.data_pipeline.errors import InputError
-from seedfold.data_pipeline.query import AtomRef, Entity, Query
+from seedfold.data_pipeline.query import AtomRef, Document, Entity, Query
 
 MAX_VALENCE: Mapping[str, int] = {
     "H": 1, "B": 3, "C": 4, "N": 3, "O": 2, "F": 1, "SI": 4, "P": 5, "S": 6, "CL": 7,
@@ -122,7 +123,7 @@ class _Builder:
         self.bonds: list[_Bond] = []
         self.components: dict[str, Component] = {}
         self.warnings: list[str] = []
-        self._made: dict[tuple[str | None, object], Component] = {}
+        self._made: dict[str | Document, Component] = {}
 
     def add_entity(self, entity_id: int, entity: Entity) -> None:
         parts = self._components_of(entity)
@@ -219,21 +220,19 @@ class _Builder:
             codes[position - 1] = code
         return [_known(code, entity.where) for code in codes]
 
-    def _new_component(self, entity: Entity, source: object) -> Component:
-        """A component of its own name; a CCD code cannot have an underscore."""
-        key = (entity.smiles, source)
-        if key not in self._made:
+    def _new_component(self, entity: Entity, source: str | Document) -> Component:
+        """The component made from SMILES or a file, under a name that no CCD code can have."""
+        if source not in self._made:
             code = f"LIG_{len(self._made) + 1}"
-            if entity.smiles is not None:
-                made = molecules.component_from_smiles(entity.smiles, code, where=entity.where)
-            else:
-                assert entity.file is not None
-                made = molecules.component_from_file(entity.file, code)
-            self._made[key] = made
-        return self._made[key]
+            self._made[source] = (
+                molecules.component_from_smiles(source, code, where=entity.where)
+                if isinstance(source, str)
+                else molecules.component_from_file(source, code)
+            )
+        return self._made[source]
 
     def _link_polymer(self, residues: Sequence[_Residue], entity: Entity) -> None:
-        for before, after in zip(residues[:-1], residues[1:], strict=True):
+        for before, after in pairwise(residues):
             if not self._link(before, after, entity.where):
                 self._warn(
                     entity.where,
@@ -347,7 +346,7 @@ class _Builder:
             values = [np.array(getattr(r.component, attribute))[r.keep] for r in residues]
             atoms.set_annotation(name, np.concatenate(values))
         offset = {id(r): int(start) for r, start in zip(residues, first[:-1], strict=True)}
-        bonds = [_bonds_within(r) + [offset[id(r)], offset[id(r)], 0] for r in residues]
+        bonds = [_bonds_within(r, offset[id(r)]) for r in residues]
         between = [
             [
                 *(offset[id(r)] + int(r.keep[:i].sum()) for r, i in (b.first, b.second)),
@@ -412,10 +411,10 @@ def _valence_shift(part: Component, atom: int) -> int:
     return -abs(charge) if element in ("C", "SI") else charge
 
 
-def _bonds_within(residue: _Residue) -> np.ndarray:
+def _bonds_within(residue: _Residue, offset: int) -> np.ndarray:
     bonds = residue.component.bonds
     kept = bonds[residue.keep[bonds[:, :2]].all(axis=1)].copy()
-    kept[:, :2] = (np.cumsum(residue.keep) - 1)[kept[:, :2]]
+    kept[:, :2] = (np.cumsum(residue.keep) - 1 + offset)[kept[:, :2]]
     return kept
 
 

@@ -1,13 +1,21 @@
 """Which implementation the operations use, and how much memory they may take at a time.
 
 Both are settings of the process, read inside the operations, so that no model code carries them.
+Operations run in blocks of rows that fit the memory, except while autograd records: it would keep
+the intermediates of all blocks anyway.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import torch
+from torch import Tensor
 
 IMPLEMENTATIONS = ("auto", "reference")
 """``auto`` takes the fastest that serves the given tensors; ``reference`` is plain PyTorch."""
+
+_CPU_BLOCK = 8 * 2**20  # Bytes. Small enough to stay in the caches: larger blocks are slower.
+_GPU_BLOCK = 2**30
 
 _implementation = "auto"
 _budget: int | None = None
@@ -57,6 +65,25 @@ def implementation() -> str:
     return _implementation
 
 
-def budget() -> int | None:
-    """The memory budget in bytes; None leaves it to the device's default."""
-    return _budget
+def blocks(n: int, bytes_each: int, device: torch.device) -> Iterator[slice]:
+    """Cuts `n` rows, each of which takes `bytes_each` to work on, into blocks."""
+    size = _CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK
+    size = min(size, _budget or size)
+    step = n if torch.is_grad_enabled() else max(1, size // bytes_each)
+    for start in range(0, n, step or 1):
+        yield slice(start, min(n, start + step))
+
+
+def by_rows(update: Callable[[slice], Tensor], bytes_each: int, out: Tensor) -> Tensor:
+    """Returns `update` of all rows, written to `out` unless autograd records."""
+    if torch.is_grad_enabled():
+        return update(slice(0, len(out)))
+    for rows in blocks(len(out), bytes_each, out.device):
+        out[rows] = update(rows)
+    return out
+
+
+def by_example(update: Callable[..., Tensor], out: Tensor, *inputs: Tensor) -> Tensor:
+    """Returns ``update(*inputs[b], out[b])`` of every example, written to `out` as in `by_rows`."""
+    updates = [update(*example) for example in zip(*inputs, out, strict=True)]
+    return torch.stack(updates) if torch.is_grad_enabled() else out

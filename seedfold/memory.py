@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -42,7 +42,7 @@ class Forecast:
     n_samples: int
     available: float
 
-    def peak(self, chunk: float, parallel_samples: int) -> float:
+    def peak(self, chunk: int, parallel_samples: int) -> float:
         """Peak with this chunk size and so many samples at a time."""
         return self.fixed + chunk + self.per_sample * parallel_samples
 
@@ -167,7 +167,7 @@ class PeakMemory:
         self.device = device
         self.gib = 0.0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PeakMemory":
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:

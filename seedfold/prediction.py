@@ -176,7 +176,7 @@ def fold(
     Raises:
         MemoryExceededError: if memory runs out.
     """
-    with out_of_memory_as_such():
+    with torch.no_grad(), out_of_memory_as_such():
         features = featurize(
             prepared.structure,
             msas=prepared.msas,

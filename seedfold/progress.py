@@ -5,7 +5,6 @@ line, so that logs stay readable.
 """
 
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -39,7 +38,7 @@ class Reporter:
         self._stage = ""
         self.prefix = ""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         self._bar.start()
         return self
 

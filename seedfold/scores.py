@@ -187,10 +187,12 @@ def write_full_confidences(
     atom_chain_ids: Sequence[str],
     atom_res_ids: Sequence[int],
     atom_names: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes the arrays of one sample as a compressed npz; nobody ever reads half a file.
 
-    Errors are stored in half precision (steps of at most 0.016 Angstrom).
+    Errors are stored in half precision (steps of at most 0.016 Angstrom). `notes` are remarks for
+    whoever opens the file, e.g. that the weights are untrained.
     """
     arrays = {
         "pae": scores.pae.cpu().numpy().astype(np.float16),
@@ -205,6 +207,7 @@ def write_full_confidences(
     for name, array in arrays.items():
         expected = len(scores.plddt if name.startswith("atom") else scores.pae)
         assert len(array) == expected, f"{name}: {len(array)} entries for {expected}"
+    arrays["notes"] = np.array(notes, dtype=np.str_)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

@@ -28,8 +28,9 @@ from seedfold.data_pipeline.query import AtomRef, Document, Query
 
 _ANY: Schema = {"type": "string"}
 _INTEGER: Schema = {"type": "integer"}
+_COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": 10_000}
 _COPIES: dict[str, Schema] = {
-    "count": {"type": "integer", "minimum": 1},
+    "count": _COUNT,
     "id": text_or_list("List of chain ids, as many as count"),
 }
 _NUMBER: Schema = {
@@ -118,7 +119,7 @@ _ENTITY_KINDS = {
 _ENTITIES = array(
     mapping(
         {"entity": text("Protein, DNA, RNA, Ligand/Ion-CCD or Ligand-Smiles"), "sequence": text()},
-        {"copies": {"type": "integer", "minimum": 1}},
+        {"copies": _COUNT},
     ),
     minItems=1,
 )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.blocks import blocks, by_example, by_rows
+from seedfold.kernels.backend import blocks, by_example, by_rows
 
 BIAS_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -60,7 +60,8 @@ def linear_triangle_attention(
         qkv = qkv.to(psi.dtype).unflatten(-1, (3, n_heads, -1)).transpose(1, 3)
         q, k, v = qkv.unbind(2)  # [rows N_head N d]
         v = v * mask[:, None, :, None]
-        o = attend(q.relu(), k.relu(), v, psi).transpose(1, 2).flatten(-2)
+        with torch.autocast(z.device.type, enabled=False):
+            o = attend(q.relu(), k.relu(), v, psi).transpose(1, 2).flatten(-2)
         o = F.layer_norm(o, o.shape[-1:], norm_out_weight.to(o.dtype), norm_out_bias.to(o.dtype))
         return F.linear(o.to(g.dtype) * torch.sigmoid(g), weight_out)
 

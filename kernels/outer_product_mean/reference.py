@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.blocks import by_example, by_rows
+from seedfold.kernels.backend import by_example, by_rows
 
 EPS = 1e-3
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from seedfold.kernels.blocks import by_rows
+from seedfold.kernels.backend import by_rows
 
 
 def transition(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.blocks import blocks, by_example, by_rows
+from seedfold.kernels.backend import blocks, by_example, by_rows
 
 
 def triangle_multiplication(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -12,11 +13,14 @@ from biotite.structure.io import pdbx
 from rdkit import Chem
 
 from seedfold.data_pipeline.errors import InputError
+from seedfold.data_pipeline.ideal_geometry import METALS
+from seedfold.data_pipeline.mmcif import read_structure
 from seedfold.data_pipeline.mmcif_tables import Metadata
 from seedfold.data_pipeline.output import mmcif, write_ligand_sdf, write_mmcif, write_pdb
-from seedfold.data_pipeline.query import AtomRef, Entity, Query
+from seedfold.data_pipeline.query import AtomRef, Document, Entity, Query
 from seedfold.data_pipeline.structure import Structure, build_structure
 
+HELDOUT = Path(__file__).resolve().parents[2] / "../shared/data/heldout/structures"
 META = Metadata(version="1.2.3", model="tiny", notes=("UNTRAINED weights",))
 NAME = 'it\'s a "test" of names'
 
@@ -249,3 +253,17 @@ def test_pdb_refuses_coordinates_too_far(tmp_path):
     )
     with pytest.raises(InputError, match="far coordinates"):
         write_pdb(made, tmp_path / "q.pdb", coord=np.full((1, 3), 2e4), name="q", metadata=META)
+
+
+@pytest.mark.skipif(not HELDOUT.exists(), reason="needs ../shared/data/heldout")
+@pytest.mark.parametrize("entry", ["pb_7omx", "pb_6zpb", "pdna_3cro", "rna_23_solution_0"])
+def test_experimental_structures_survive(entry):
+    """Real entries with ligands, ions and nucleic acids: what we read, biotite reads from us."""
+    path = HELDOUT / f"{entry}.cif.gz"
+    ours = read_structure(Document(name=entry, path=path))
+    file = pdbx.CIFFile.read(io.StringIO(written(ours, ours.atoms.coord)))
+    read = pdbx.get_structure(file, model=1, include_bonds=True, extra_fields=["charge"])
+    for name in ("chain_id", "res_id", "res_name", "atom_name", "element", "charge"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(ours.atoms, name))
+    metals = np.isin(ours.atoms.element, list(METALS))
+    assert bond_set(read.bonds, metals) == bond_set(ours.atoms.bonds, metals)

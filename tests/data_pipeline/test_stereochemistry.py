@@ -188,7 +188,7 @@ def test_one_wrong_centre_among_right_ones():
     report = check(made, x)
     assert report.outliers["chirality"] == 1
     (outlier,) = (o for o in report.worst if o.kind == "chirality")
-    assert outlier.atoms[0] == "A/THR2/CB" and outlier.value < -0.5
+    assert outlier.atoms == ("A/THR2/CB",) and outlier.value < -0.5
 
 
 def test_trans_oleic_acid_is_wrong():

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import pytest
@@ -97,9 +96,14 @@ def test_a_header_of_the_future_is_refused(path, network):
         load_checkpoint(path)
 
 
-def test_a_failed_write_leaves_the_old_file(path, network):
+def test_a_failed_write_leaves_the_old_file(path, network, monkeypatch):
     before = path.read_bytes()
-    info = dataclasses.replace(read_info(path), name="other")
-    with pytest.raises(AttributeError):
-        save_checkpoint(path, {"broken": "no tensor"}, info)  # type: ignore[dict-item]
+
+    def full_disk(tensors, file, metadata):
+        file.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("seedfold.checkpoint.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, network.state_dict(), read_info(path))
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1

@@ -137,6 +137,7 @@ def test_tm_scores_match_a_naive_loop(frames_of_last):
     f = system(chains, frames=frames)
     logits = random_logits(f, 1)
     logits["pae_logits"][0, :20, 20:25, :8] += 3  # some order among the rows
+    logits["pae_logits"][0, [4, 21], :, :4] += 6  # the best rows have no frame
     one = score(f, far(f), **logits)[0]
     pae = logits["pae_logits"][0]
     chain = f.asym_id.tolist()
@@ -339,9 +340,11 @@ def test_full_confidences_round_trip(tmp_path):
         atom_chain_ids=["A"] * 3 + ["B"] * 2,
         atom_res_ids=[1, 2, 3, 1, 2],
         atom_names=["CA"] * 5,
+        notes=["UNTRAINED"],
     )
     with np.load(path) as data:
         np.testing.assert_allclose(data["pae"], one.pae.numpy(), atol=0.016)
         np.testing.assert_allclose(data["atom_plddts"], one.plddt.numpy())
+        assert data["notes"].tolist() == ["UNTRAINED"]
         assert data["token_chain_ids"].tolist() == ["A", "A", "A", "B", "B"]
     assert [p.name for p in path.parent.iterdir()] == ["confidences.npz"]

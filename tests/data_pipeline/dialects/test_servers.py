@@ -174,6 +174,7 @@ def test_wrong_bonds(refused, change: dict, message: str):
     ("molecule", "message"),
     [
         ({"proteinChain": {"sequence": "M", "count": 0}}, "count: the number 0; expected a number"),
+        ({"proteinChain": {"sequence": "M", "count": 10**30}}, "expected a number from 1 to 10000"),
         ({"proteinChain": {"sequence": "M", "count": "2"}}, "count: the text '2'"),
         ({"proteinChain": {"sequence": "M", "count": 2, "id": ["A"]}}, "1 ids for a count of 2"),
         ({"proteinchain": {"sequence": "M"}}, "did you mean 'proteinChain'?"),
