@@ -16,6 +16,7 @@ CLASH_OVERLAP = 1.5
 _METAL_RADIUS = 1.4
 _OTHER_RADIUS = 1.7
 _BLOCK = 2048
+_MOST_CELLS = 1_000_000
 
 
 def vdw_radii(atoms: AtomArray) -> Float[np.ndarray, " N_atom"]:
@@ -53,7 +54,9 @@ def clashes(
 
 def _pairs_within(x: np.ndarray, radius: float) -> np.ndarray:
     """Pairs i < j within `radius`, a block of atoms at a time."""
-    cells = CellList(x.astype(np.float32), cell_size=max(radius, 1.0))
+    # Few enough cells even if atoms are flung far apart; larger cells change no result.
+    volume = float(np.prod(np.ptp(x, axis=0) + radius))
+    cells = CellList(x.astype(np.float32), cell_size=max(radius, (volume / _MOST_CELLS) ** (1 / 3)))
     found = [np.zeros((0, 2), dtype=np.int64)]
     for start in range(0, len(x), _BLOCK):
         near = cells.get_atoms(x[start : start + _BLOCK].astype(np.float32), radius)

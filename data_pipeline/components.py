@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import numpy as np
-from biotite.structure import BondType
+from biotite.structure.bonds import BondType
 from biotite.structure.info import get_ccd
 from jaxtyping import Bool, Float, Int
 

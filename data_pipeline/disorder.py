@@ -28,13 +28,18 @@ _MAXIMAL_AREA = {
 _BACKBONE_RADIUS = {"N": 1.65, "CA": 1.87, "C": 1.76, "O": 1.40}
 _SIDE_CHAIN_RADIUS = 1.80
 _POINTS = 100
+_LARGEST = 2000.0
+"""Angstrom; the memory of the surface calculation grows with the volume."""
 
 
 def fraction_disordered(structure: Structure, coord: Float[np.ndarray, "N_atom 3"]) -> float:
     """Share of the residues of all protein chains that are disordered, 0-1; 0 without protein.
 
-    Every chain is judged by itself, as if the others were not there.
+    Every chain is judged by itself, as if the others were not there. NaN if a chain is scattered
+    over more than `_LARGEST` Angstrom: then there is no surface to speak of.
     """
+    if (np.ptp(coord, axis=0) > _LARGEST).any():
+        return float("nan")
     disordered = [
         windowed_accessibility(structure.atoms[here], coord[here]) > THRESHOLD
         for chain in structure.chains

@@ -71,12 +71,13 @@ class Features(_Tensors):
     """Everything the network sees of one complex, or of a batch of them.
 
     ``restype``, ``msa`` and ``template_restype`` index `chemistry.RESTYPES` (32 classes);
-    ``kind`` indexes `chemistry.KINDS`; ``ref_element`` is the atomic number (hydrogen 1, unknown 0);
-    ``ref_atom_name_chars`` is ord(c) - 32 of the name padded to 4 with blanks; ``ref_charge`` in
-    elementary charges; ``asym_id``, ``entity_id``, ``sym_id`` count from 0; ``residue_index`` counts
-    from 1 within a chain; atom indices (``centre_atom``, ``representative_atom``, ``frame_atoms``)
-    count within the example. ``deletion_value`` is arctan(d / 3) * 2 / pi. ``cyclic_period`` is the
-    number of residues of a cyclic chain, 0 for tokens of linear ones.
+    ``kind`` indexes `chemistry.KINDS`, and is that of the chain; ``ref_element`` is the atomic
+    number (hydrogen 1, unknown 0); ``ref_atom_name_chars`` is ord(c) - 32 of the name padded to 4
+    with blanks; ``ref_charge`` in elementary charges; ``asym_id``, ``entity_id``, ``sym_id`` count
+    from 0; ``residue_index`` counts from 1 within a chain; atom indices (``centre_atom``,
+    ``representative_atom``, ``frame_atoms``) count within the example, and where ``frame_mask`` is
+    False those of the frame mean nothing. ``deletion_value`` is arctan(d / 3) * 2 / pi.
+    ``cyclic_period`` is the number of residues of a cyclic chain, 0 for tokens of linear ones.
     Tokens of one chain, and atoms of one token, are contiguous and in order.
     """
 

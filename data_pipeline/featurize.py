@@ -81,10 +81,10 @@ def reference_features(structure: Structure, seed: int) -> dict[str, np.ndarray]
     lengths = np.diff(starts)
     names, elements = _as_seen(structure)
     pos = _per_atom(structure, starts, lambda component: conformer(component, seed))
-    mask = np.isfinite(pos).all(axis=-1)
+    mask = np.asarray(np.isfinite(pos).all(axis=-1))
     uid = np.repeat(np.arange(len(lengths)), lengths)
     return {
-        "ref_pos": _moved(np.where(mask[:, None], pos, 0.0), mask, uid, seed),
+        "ref_pos": _moved(np.where(mask.reshape(-1, 1), pos, 0.0), mask, uid, seed),
         "ref_mask": mask,
         "ref_element": np.array([ATOMIC_NUMBER.get(e, 0) for e in elements], dtype=np.int64),
         "ref_charge": _per_atom(structure, starts, formal_charges),

@@ -11,14 +11,14 @@ import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from biotite.structure import BondType
+from biotite.structure.bonds import BondType
 from jaxtyping import Float, Int
 from rdkit import Chem, rdBase
-from rdkit.Chem import AllChem, rdMolDescriptors
+from rdkit.Chem import rdDistGeom, rdMolDescriptors
 
 from seedfold.data_pipeline.components import HYDROGENS, Component
 from seedfold.data_pipeline.errors import InputError
@@ -77,16 +77,19 @@ def component_from_file(document: Document, code: str) -> Component:
     read = Chem.MolFromMol2Block if is_mol2 else Chem.MolFromMolBlock
     with _captured() as log:
         parsed = read(text, sanitize=False, removeHs=False)
-        sound = read(text, sanitize=True, removeHs=False)
     if parsed is None or parsed.GetNumAtoms() == 0:
         raise InputError(
             where,
             f"no molecule could be read ({_reason(log)})",
             expected="an SDF, MOL or MOL2 file with one molecule",
         )
-    _refuse_problems(parsed, where)
-    if sound is None:
-        raise InputError(where, f"the molecule is not possible ({_reason(log)})")
+    sound = _made_sound(parsed, where)
+    with rdBase.BlockLogs():
+        if sound.GetConformer().Is3D():
+            Chem.AssignStereochemistryFrom3D(sound)
+        else:
+            Chem.AssignChiralTypesFromBondDirs(sound)
+            Chem.AssignStereochemistry(sound, cleanIt=True, force=True)
     title = text.split("\n", 1)[0].strip() if not is_mol2 else ""
     return _component(_heavy(sound, where), code, title=title or Path(where).stem)
 
@@ -125,10 +128,15 @@ def mol(component: Component, coord: Coordinates | None = None) -> Chem.Mol:
     return molecule
 
 
-def write_sdf(component: Component, coord: Coordinates, path: Path) -> None:
-    """Writes a molecule with its bonds, charges and stereochemistry; atoms at NaN are left out."""
+def write_sdf(
+    component: Component, coord: Coordinates, path: Path, remarks: Sequence[str] = ()
+) -> None:
+    """Writes a molecule with its bonds, charges and stereochemistry; atoms at NaN are left out.
+
+    `remarks` become the data item ``REMARK`` behind the molecule.
+    """
     known = np.isfinite(coord).all(axis=-1)
-    molecule = Chem.RWMol(mol(component, np.where(known[:, None], coord, 0.0)))
+    molecule = Chem.RWMol(mol(component, np.where(known.reshape(-1, 1), coord, 0.0)))
     with rdBase.BlockLogs():
         for i in np.flatnonzero(~known)[::-1].tolist():
             molecule.RemoveAtom(i)
@@ -139,7 +147,10 @@ def write_sdf(component: Component, coord: Coordinates, path: Path) -> None:
         molecule.SetProp("_Name", component.code)
         block = Chem.MolToMolBlock(molecule, kekulize=False)
     names = " ".join(a.GetProp("name") for a in molecule.GetAtoms())
-    path.write_text(f"{block}> <atom_names>\n{names}\n\n$$$$\n", encoding="utf-8")
+    items = f"> <atom_names>\n{names}\n\n"
+    if remarks:
+        items += "> <REMARK>\n" + "\n".join(remarks) + "\n\n"
+    path.write_text(f"{block}{items}$$$$\n", encoding="utf-8")
 
 
 def _parse_smiles(smiles: str, where: str) -> Chem.Mol:
@@ -151,11 +162,10 @@ def _parse_smiles(smiles: str, where: str) -> Chem.Mol:
         raise InputError(
             where, f"'{smiles}' is not a SMILES string ({_reason(log)})", todo="check its brackets"
         )
-    _refuse_problems(parsed, where)
+    sound = _made_sound(parsed, where)
     with rdBase.BlockLogs():
-        Chem.SanitizeMol(parsed)
-        Chem.AssignStereochemistry(parsed, cleanIt=True, force=True)
-    return _heavy(parsed, where)
+        Chem.AssignStereochemistry(sound, cleanIt=True, force=True)
+    return _heavy(sound, where)
 
 
 def _heavy(molecule: Chem.Mol, where: str) -> Chem.Mol:
@@ -178,16 +188,23 @@ def _heavy(molecule: Chem.Mol, where: str) -> Chem.Mol:
     return molecule
 
 
-def _refuse_problems(parsed: Chem.Mol, where: str) -> None:
+def _made_sound(parsed: Chem.Mol, where: str) -> Chem.Mol:
+    """Sanitises what was read, or says why it is not possible."""
     with rdBase.BlockLogs():
+        parsed.UpdatePropertyCache(strict=False)
         problems = Chem.DetectChemistryProblems(parsed)
-    if problems:
-        raise InputError(
-            where,
-            f"the molecule is not possible ({'; '.join(p.Message() for p in problems[:3])})",
-            expected="atoms of allowed valence",
-            todo="check charges, explicit hydrogens and aromatic rings",
-        )
+        if problems:
+            parsed = _with_dative_bonds(parsed)
+            problems = Chem.DetectChemistryProblems(parsed)
+        if not problems:
+            Chem.SanitizeMol(parsed)
+            return parsed
+    raise InputError(
+        where,
+        f"the molecule is not possible ({'; '.join(p.Message() for p in problems[:3])})",
+        expected="atoms of allowed valence",
+        todo="check charges, explicit hydrogens and aromatic rings",
+    )
 
 
 def _component(
@@ -291,25 +308,32 @@ def _sanitised(molecule: Chem.RWMol) -> Chem.Mol:
     attempt = Chem.RWMol(molecule)
     if Chem.SanitizeMol(attempt, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
         return attempt.GetMol()
-    attempt = Chem.RWMol(molecule)
-    for bond in molecule.GetBonds():
-        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
-        metal = [a.GetIdx() for a in ends if a.GetAtomicNum() not in _NON_METALS]
-        other = [a.GetIdx() for a in ends if a.GetAtomicNum() in _NON_METALS]
-        if metal and other:
-            attempt.RemoveBond(metal[0], other[0])
-            attempt.AddBond(other[0], metal[0], Chem.BondType.DATIVE)
+    attempt = _with_dative_bonds(molecule)
     if Chem.SanitizeMol(attempt, catchErrors=True) == Chem.SanitizeFlags.SANITIZE_NONE:
         return attempt.GetMol()
-    attempt.UpdatePropertyCache(strict=False)
     flags = Chem.SanitizeFlags.SANITIZE_ALL ^ Chem.SanitizeFlags.SANITIZE_PROPERTIES
     Chem.SanitizeMol(attempt, sanitizeOps=flags, catchErrors=True)
     return attempt.GetMol()
 
 
+def _with_dative_bonds(molecule: Chem.Mol) -> Chem.RWMol:
+    """Where a non-metal has too many bonds, its bonds to metals become dative ones."""
+    changed = Chem.RWMol(molecule)
+    problems = Chem.DetectChemistryProblems(molecule)
+    crowded = {p.GetAtomIdx() for p in problems if p.GetType() == "AtomValenceException"}
+    for bond in molecule.GetBonds():
+        for atom, metal in permutations((bond.GetBeginAtom(), bond.GetEndAtom())):
+            is_metal = metal.GetAtomicNum() not in _NON_METALS
+            if is_metal and atom.GetIdx() in crowded and atom.GetAtomicNum() in _NON_METALS:
+                changed.RemoveBond(atom.GetIdx(), metal.GetIdx())
+                changed.AddBond(atom.GetIdx(), metal.GetIdx(), Chem.BondType.DATIVE)
+    changed.UpdatePropertyCache(strict=False)
+    return changed
+
+
 def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coordinates | None:
     """Coordinates by ETKDGv3, or None if that fails."""
-    params = AllChem.ETKDGv3()
+    params = rdDistGeom.ETKDGv3()
     params.randomSeed = seed % (2**31 - 1)
     params.maxIterations = EMBEDDING_ATTEMPTS
     params.timeout = EMBEDDING_SECONDS
@@ -317,7 +341,7 @@ def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coord
     with rdBase.BlockLogs():
         try:
             with_hydrogens = Chem.AddHs(molecule)
-            done = AllChem.EmbedMolecule(with_hydrogens, params) == 0
+            done = rdDistGeom.EmbedMolecule(with_hydrogens, params) == 0
         except (ValueError, RuntimeError):
             return None
     if not done:

@@ -105,6 +105,7 @@ def write_ligand_sdf(
     *,
     coord: Float[np.ndarray, "N_atom 3"],
     name: str,
+    metadata: Metadata,
 ) -> list[Path]:
     """Writes ``<name>_<chain>.sdf`` for every chain that is not a polymer; returns the paths."""
     paths: list[Path] = []
@@ -112,7 +113,8 @@ def write_ligand_sdf(
         if chain.kind == "ligand":
             path = folder / f"{name}_{chain.id}.sdf"
             with whole_file(path) as temporary:
-                write_sdf(*_ligand(structure, chain, coord), temporary)
+                molecule, x = _ligand(structure, chain, coord)
+                write_sdf(molecule, x, temporary, remarks(name, metadata))
             paths.append(path)
     return paths
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import biotite.structure as struc
 import numpy as np
+from biotite.structure import AtomArray
+from biotite.structure.bonds import BondList, BondType
 from jaxtyping import Bool
 
 from seedfold.data_pipeline import components, molecules
@@ -28,9 +29,9 @@ MAX_VALENCE: Mapping[str, int] = {
 }  # fmt: skip
 """Largest sum of bond orders of the neutral atom; other elements (metals) have no limit."""
 _BOND_ORDER = {
-    struc.BondType.DOUBLE: 2, struc.BondType.TRIPLE: 3, struc.BondType.QUADRUPLE: 4,
-    struc.BondType.AROMATIC_DOUBLE: 2, struc.BondType.AROMATIC_TRIPLE: 3,
-    struc.BondType.COORDINATION: 0,
+    BondType.DOUBLE: 2, BondType.TRIPLE: 3, BondType.QUADRUPLE: 4,
+    BondType.AROMATIC_DOUBLE: 2, BondType.AROMATIC_TRIPLE: 3,
+    BondType.COORDINATION: 0,
 }  # fmt: skip
 
 
@@ -62,7 +63,7 @@ class Structure:
     """
 
     id: str
-    atoms: struc.AtomArray
+    atoms: AtomArray
     chains: tuple[Chain, ...]
     components: Mapping[str, Component] = field(default_factory=dict)
     """Every component used, by code, those made from SMILES or files included."""
@@ -79,8 +80,8 @@ class _Residue:
     chain: int
     position: int
     keep: Bool[np.ndarray, " N"]
-    new_bonds: dict[int, int] = field(default_factory=dict)
-    """Atom -> how many bonds to other residues displace something on it."""
+    partners: dict[int, list[str]] = field(default_factory=dict)
+    """Atom -> elements that it is bonded to in other residues."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def build_structure(query: Query, *, terminal_atoms: bool = True) -> Structure:
     builder.drop_leaving_atoms()
     if not terminal_atoms:
         builder.drop_terminal_atoms()
-    builder.check_valences()
+    builder.check_bonds()
     return builder.structure()
 
 
@@ -130,6 +131,8 @@ class _Builder:
         for part in parts:
             self.components[part.code] = part
         for sym_id, chain_id in enumerate(entity.chains):
+            if any(chain.id == chain_id for chain in self.chains):
+                raise InputError(entity.where, f"the chain id '{chain_id}' is already taken")
             chain = Chain(
                 id=chain_id,
                 entity_id=entity_id,
@@ -166,8 +169,8 @@ class _Builder:
         """Takes one leaving group off an atom for every bond it makes to another residue."""
         for residue in self._all():
             groups = residue.component.leaving_groups
-            for centre, count in residue.new_bonds.items():
-                for group in groups.get(centre, [])[:count]:
+            for centre, partners in residue.partners.items():
+                for group in groups.get(centre, [])[: len(partners)]:
                     residue.keep[list(group)] = False
 
     def drop_terminal_atoms(self) -> None:
@@ -178,13 +181,19 @@ class _Builder:
                 if atom is not None and residue.component.leaving[atom]:
                     residue.keep[atom] = False
 
-    def check_valences(self) -> None:
+    def check_bonds(self) -> None:
         for bond in self.bonds:
             ends = (bond.first, bond.second)
-            if any(r.component.elements[i] not in MAX_VALENCE for r, i in ends):
-                continue
+            metal = any(r.component.elements[i] not in MAX_VALENCE for r, i in ends)
             for residue, atom in ends:
-                self._check_valence(residue, atom, bond)
+                if not residue.keep[atom]:
+                    raise InputError(
+                        bond.where,
+                        f"atom {self._describe(residue, atom)} leaves when its residue is bonded",
+                        todo="choose another atom",
+                    )
+                if not metal:
+                    self._check_valence(residue, atom, bond)
 
     def structure(self) -> Structure:
         residues = list(self._all())
@@ -260,10 +269,12 @@ class _Builder:
         self._connect((before, a.index[a.tail]), (after, b.index[b.head]), where)
         return True
 
-    def _connect(self, first: tuple[_Residue, int], second: tuple[_Residue, int], where: str):
+    def _connect(
+        self, first: tuple[_Residue, int], second: tuple[_Residue, int], where: str
+    ) -> None:
         self.bonds.append(_Bond(first, second, where))
-        for residue, atom in (first, second):
-            residue.new_bonds[atom] = residue.new_bonds.get(atom, 0) + 1
+        for (residue, atom), (other, partner) in ((first, second), (second, first)):
+            residue.partners.setdefault(atom, []).append(other.component.elements[partner])
 
     def _strip(self, residue: _Residue, length: int) -> None:
         """Drops every leaving atom beside a gap in the backbone, but not the chain's own ends."""
@@ -305,30 +316,24 @@ class _Builder:
         part = residue.component
         limit = MAX_VALENCE[part.elements[atom]] + _valence_shift(part, atom)
         order = sum(
-            _BOND_ORDER.get(struc.BondType(kind), 1)
+            _BOND_ORDER.get(BondType(kind), 1)
             for i, j, kind in part.bonds.tolist()
             if atom in (i, j)
             and residue.keep[j if i == atom else i]
             and part.elements[j if i == atom else i] in MAX_VALENCE
         )
-        order += sum(
-            1
-            for b in self.bonds
-            for (r, i), (q, j) in ((b.first, b.second), (b.second, b.first))
-            if r is residue and i == atom and q.component.elements[j] in MAX_VALENCE
-        )
+        order += sum(element in MAX_VALENCE for element in residue.partners[atom])
         if order > limit:
             raise InputError(
                 bond.where,
-                f"atom {part.atom_names[atom]} of {part.code} {residue.position} in chain "
-                f"{self.chains[residue.chain].id} would have {order} bonds",
+                f"atom {self._describe(residue, atom)} would have {order} bonds to heavy atoms",
                 expected=f"at most {limit}",
                 todo="choose another atom, or a component from which an atom can leave",
             )
 
-    def _atoms(self, residues: Sequence[_Residue], sizes: Sequence[int]) -> struc.AtomArray:
-        atoms = struc.AtomArray(sum(sizes))
-        atoms.coord[:] = np.nan
+    def _atoms(self, residues: Sequence[_Residue], sizes: Sequence[int]) -> AtomArray:
+        atoms = AtomArray(sum(sizes))
+        atoms.coord = np.full((sum(sizes), 3), np.nan, dtype=np.float32)
         first = np.concatenate([[0], np.cumsum(sizes)])
         chains = [self.chains[r.chain] for r in residues]
         per_residue = {
@@ -355,16 +360,21 @@ class _Builder:
             for b in self.bonds
         ]
         bonds.append(np.array(between, dtype=np.int64).reshape(-1, 3))
-        atoms.bonds = struc.BondList(len(atoms), np.concatenate(bonds))
+        atoms.bonds = BondList(len(atoms), np.concatenate(bonds))
         return atoms
 
     def _bond_type(self, bond: _Bond) -> int:
         elements = [r.component.elements[i] for r, i in (bond.first, bond.second)]
         metal = any(e not in MAX_VALENCE for e in elements)
-        return int(struc.BondType.COORDINATION if metal else struc.BondType.SINGLE)
+        return int(BondType.COORDINATION if metal else BondType.SINGLE)
 
     def _all(self) -> Iterator[_Residue]:
         return (residue for chain in self.residues for residue in chain)
+
+    def _describe(self, residue: _Residue, atom: int) -> str:
+        part = residue.component
+        chain = self.chains[residue.chain].id
+        return f"{part.atom_names[atom]} of {part.code} {residue.position} in chain {chain}"
 
     def _where(self, residue: _Residue) -> str:
         return self.query.entities[self.chains[residue.chain].entity_id].where

@@ -258,7 +258,9 @@ def write_predictions(
         if pdb:
             output.write_pdb(structure, folder / f"{stem}.pdb", **parts)
         if sdf:
-            output.write_ligand_sdf(structure, folder, coord=coord, name=stem)
+            output.write_ligand_sdf(
+                structure, folder, coord=coord, name=stem, metadata=metadata
+            )
         if full:
             path = folder / f"{name}_confidences_{rank}.npz"
             _write_full(path, prediction, prepared, metadata)

@@ -88,7 +88,9 @@ def attend_gated(
     o = torch.empty_like(q)
     rows_, n_heads, n = q.shape[:3]
     for rows in blocks(rows_, q.element_size() * n_heads * n * n, q.device):
-        for queries in blocks(n, q.element_size() * n_heads * n * (rows.stop - rows.start), q.device):
+        for queries in blocks(
+            n, q.element_size() * n_heads * n * (rows.stop - rows.start), q.device
+        ):
             weights = q[rows, :, queries] @ k[rows].mT
             o[rows, :, queries] = weights.mul_(psi[:, queries]) @ v[rows]
     return o

@@ -4,7 +4,6 @@ Deviations: as in AlphaFold 3's code, the sum is projected, bias included, befor
 the number of rows that both tokens are in.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor

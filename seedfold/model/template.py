@@ -130,7 +130,11 @@ class TemplateEmbedder(nn.Module):
             dim=-1,
         )
         v = F.embedding(bins, distogram) + dense @ torch.cat([pseudo_beta, unit_vector, backbone])
-        return v + F.embedding(restype, restype_j)[:, None] + F.embedding(restype, restype_i)[:, :, None]
+        return (
+            v
+            + F.embedding(restype, restype_j)[:, None]
+            + F.embedding(restype, restype_i)[:, :, None]
+        )
 
 
 def _pairs(mask: Bool[Tensor, "B T N"]) -> Bool[Tensor, "B T N N"]:

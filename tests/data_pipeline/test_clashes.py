@@ -67,3 +67,12 @@ def test_metals_may_be_near_and_nothing_is_needed():
     assert len(clashes(made.atoms, np.array([[0.0, 0, 0], [2.3, 0, 0]]))[0]) == 0
     assert len(clashes(made.atoms, np.array([[0.0, 0, 0], [1.3, 0, 0]]))[0]) == 1
     assert len(clashes(made.atoms, np.full((2, 3), np.nan))[0]) == 0
+
+
+def test_atoms_flung_far_away_need_no_more_memory():
+    """A cell list over the whole box would take 60 GB."""
+    made = structure_of(("protein", {"sequence": "AA"}))
+    x = np.full((made.atoms.array_length(), 3), 5000.0) * np.arange(11)[:, None]
+    x[-1] = x[0] + [1.0, 0.0, 0.0]
+    pairs, distance, _ = clashes(made.atoms, x)
+    assert pairs.tolist() == [[0, 10]] and distance == pytest.approx(1.0)

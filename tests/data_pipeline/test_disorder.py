@@ -64,3 +64,15 @@ def test_a_folded_protein_is_not_disordered():
     values = windowed_accessibility(atoms, atoms.coord)
     assert 0.2 < values.mean() < 0.35
     assert values.max() < THRESHOLD
+
+
+def test_scattered_atoms_have_no_surface():
+    made = build_structure(
+        Query(
+            name="q",
+            where="test",
+            entities=(Entity(kind="protein", chains=("A",), where="test", sequence="AA"),),
+        )
+    )
+    x = np.linspace(0, 1e5, made.atoms.array_length())[:, None].repeat(3, axis=1)
+    assert np.isnan(fraction_disordered(made, x))

@@ -176,7 +176,7 @@ def test_long_names_primes_and_unknown_atoms():
 
 def test_sdf_has_the_graph_and_the_coordinates(zoo, tmp_path):
     x, _ = place(zoo)
-    paths = write_ligand_sdf(zoo, tmp_path, coord=x, name="zoo")
+    paths = write_ligand_sdf(zoo, tmp_path, coord=x, name="zoo", metadata=META)
     ligands = [chain.id for chain in zoo.chains if chain.kind == "ligand"]
     assert [p.name for p in paths] == [f"zoo_{c}.sdf" for c in ligands]
     for path, chain in zip(paths, ligands, strict=True):
@@ -196,10 +196,10 @@ def test_sdf_of_a_good_geometry_gives_the_smiles_back(tmp_path):
         Query(name="q", where="test", entities=(entity("ligand", "A", smiles=smiles),))
     )
     x = made.components["LIG_1"].coord
-    (path,) = write_ligand_sdf(made, tmp_path, coord=x, name="q")
+    (path,) = write_ligand_sdf(made, tmp_path, coord=x, name="q", metadata=META)
     read = next(iter(Chem.SDMolSupplier(str(path))))
     assert Chem.MolToSmiles(read) == Chem.CanonSmiles(smiles)
-    (mirror,) = write_ligand_sdf(made, tmp_path, coord=x * [-1, 1, 1], name="mirror")
+    (mirror,) = write_ligand_sdf(made, tmp_path, coord=x * [-1, 1, 1], name="mirror", metadata=META)
     read = next(iter(Chem.SDMolSupplier(str(mirror))))
     assert Chem.MolToSmiles(read) == Chem.CanonSmiles(smiles.replace("@", "@@"))
 

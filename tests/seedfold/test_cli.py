@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from seedfold.cli import app
 
-FAST = ("--samples", "1", "--cycles", "1", "--steps", "2")
+FAST = ("--samples", "1", "--cycles", "1", "--steps", "10")
 PEPTIDE = "GSHMKTAYIAKQR"
 
 
