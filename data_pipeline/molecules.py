@@ -12,6 +12,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ _FROM_RDKIT = {
     (Chem.BondType.AROMATIC, True): BondType.AROMATIC,
     (Chem.BondType.DATIVE, False): BondType.COORDINATION,
 }
+_TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 _NON_METALS = frozenset([1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 33, 34, 35, 36, 52, 53, 54])
 Coordinates = Float[np.ndarray, "N 3"]
 
@@ -332,7 +334,7 @@ def _with_dative_bonds(molecule: Chem.Mol) -> Chem.RWMol:
 
 
 def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coordinates | None:
-    """Coordinates by ETKDGv3, or None if that fails."""
+    """Coordinates by ETKDGv3, or None if that fails or inverts a centre."""
     params = rdDistGeom.ETKDGv3()
     params.randomSeed = seed % (2**31 - 1)
     params.maxIterations = EMBEDDING_ATTEMPTS
@@ -347,7 +349,19 @@ def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coord
     if not done:
         return None
     x = with_hydrogens.GetConformer().GetPositions()[: molecule.GetNumAtoms()]
-    return x.astype(np.float32) if np.isfinite(x).all() else None
+    return x.astype(np.float32) if np.isfinite(x).all() and _same_hand(molecule, x) else None
+
+
+def _same_hand(molecule: Chem.Mol, x: Coordinates) -> bool:
+    """Whether the coordinates show every tetrahedral centre as the molecule has it."""
+    shown = Chem.Mol(molecule)
+    shown.RemoveAllConformers()
+    shown.AddConformer(_conformer(x), assignId=True)
+    with rdBase.BlockLogs():
+        Chem.AssignAtomChiralTagsFromStructure(shown)
+    pairs = zip(molecule.GetAtoms(), shown.GetAtoms(), strict=True)
+    tags = [(a.GetChiralTag(), b.GetChiralTag()) for a, b in pairs]
+    return all(a == b for a, b in tags if a in _TETRAHEDRAL and b in _TETRAHEDRAL)
 
 
 def _conformer(coord: Coordinates) -> Chem.Conformer:

@@ -29,7 +29,7 @@ ROWS = 8
 
 def main() -> None:
     """Prints one table after another."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Speed and peak memory of the model")
     parser.add_argument("--c-z", type=int, nargs="*", default=[128, 256, 512])
     parser.add_argument("--n", type=int, nargs="*", default=[128, 256, 384, 512])
     parser.add_argument("--kind", choices=list(TRIANGLE_ATTENTIONS), default="softmax")

@@ -215,6 +215,17 @@ def relative_errors(folder: Path, dtype: torch.dtype = torch.float32) -> dict[st
     return errors
 
 
+def check_features(folder: Path) -> bool:
+    """Compares our featuriser with the stored features and prints what was found."""
+    # Imports the chemistry, which the rest of this script does without.
+    from golden_features import compare_features
+
+    checks = compare_features(folder)
+    for name, ok, detail in checks:
+        print(f"  feature {name:<38} {detail}{'' if ok else '  FAIL'}")
+    return all(ok for _, ok, _ in checks)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -227,6 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
             bad = not error <= TOLERANCE
             failed |= bad
             print(f"  {key:<46} {error:9.2e}{'  FAIL' if bad else ''}")
+        if options.features:
+            failed |= not check_features(folder)
     print("FAILED" if failed else "ok")
     return int(failed)
 

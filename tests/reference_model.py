@@ -6,6 +6,7 @@ mapping. `python -m tests.reference_model` writes `tests/data/own_golden.safeten
 """
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -65,11 +66,13 @@ def weights(shapes):
 
 
 def example():
-    """Eleven tokens: six residues in two chains that are copies, one nucleotide, four ligand atoms."""
+    """Eleven tokens: two chains of three equal residues, a nucleotide, four ligand atoms."""
 
     def wave(*shape, phase=0.0, scale=1.0):
         n = math.prod(shape)
-        return (torch.sin(torch.arange(n, dtype=torch.float64) * 1.3 + phase) * scale).reshape(shape)
+        return (torch.sin(torch.arange(n, dtype=torch.float64) * 1.3 + phase) * scale).reshape(
+            shape
+        )
 
     sizes = [5, 4, 5, 5, 4, 5, 3, 1, 1, 1, 1]
     atom_to_token = torch.tensor([t for t, n in enumerate(sizes) for _ in range(n)])
@@ -114,7 +117,9 @@ def example():
         "representative_atom": first + torch.tensor(sizes) // 2,
         "frame_atoms": first[:, None].expand(N_TOKEN, 3),
         "frame_mask": true.expand(N_TOKEN),
-        "x_noisy": wave(2, N_ATOM, 3, phase=0.1, scale=40.0) * torch.tensor(T_HAT)[:, None, None] / 40,
+        "x_noisy": wave(2, N_ATOM, 3, phase=0.1, scale=40.0)
+        * torch.tensor(T_HAT)[:, None, None]
+        / 40,
         "x_conf": wave(N_ATOM, 3, phase=1.1, scale=12.0),
     }
 
@@ -323,9 +328,7 @@ def relative_positions(f):  # 3
         d = (i - j + limit).clamp(0, 2 * limit)
         return one_hot(torch.where(comparable, d, 2 * limit + 1), 2 * limit + 2)
 
-    chain, entity, residue = (
-        torch.eq(*pair(n)) for n in ("asym_id", "entity_id", "residue_index")
-    )
+    chain, entity, residue = (torch.eq(*pair(n)) for n in ("asym_id", "entity_id", "residue_index"))
     parts = (
         offset("residue_index", 32, chain),
         offset("token_index", 32, chain & residue),
@@ -348,7 +351,7 @@ def template_features(f, t):  # 16, lines 1-5
     x, o = f["template_pseudo_beta"][t], f["template_origin"][t]
     d = (x[None] - x[:, None]).norm(dim=-1)
     edges = [*torch.linspace(3.25, 50.75, 39, dtype=torch.float64).tolist(), math.inf]
-    bins = torch.stack([(d > a) & (d <= b) for a, b in zip(edges[:-1], edges[1:])], -1).double()
+    bins = torch.stack([(d > a) & (d <= b) for a, b in pairwise(edges)], -1).double()
     local = torch.einsum("iab,ija->ijb", f["template_frame"][t], o[None] - o[:, None])
     unit = local / (local.norm(dim=-1, keepdim=True) + 1e-6)
     restype = one_hot(f["template_restype"][t], 32)
@@ -458,16 +461,14 @@ def confidence(w, f, s_inputs, s, z, x):  # 31
     centre = x[f["representative_atom"]]
     d = (centre[:, None] - centre[None]).norm(dim=-1)
     edges = [*torch.linspace(3.25, 50.75, 39, dtype=torch.float64).tolist(), math.inf]
-    bins = torch.stack([(d > a) & (d <= b) for a, b in zip(edges[:-1], edges[1:])], -1).double()
+    bins = torch.stack([(d > a) & (d <= b) for a, b in pairwise(edges)], -1).double()
     s, z = pairformer(w.under("pairformer"), s, z + w.linear("linear_distance_bin", bins))
     index = f["atom_to_token"]
     slots = torch.tensor([i - int((index < t).sum()) for i, t in enumerate(index)])
     slots[index == 6] += 1  # the nucleotide has no OP3, which is slot 0
     out = {
         "pae_logits": w.linear("linear_pae", w.norm("layer_norm_pae", z)),
-        "pde_logits": w.linear(
-            "linear_pde", w.norm("layer_norm_pde", z + z.transpose(0, 1))
-        ),
+        "pde_logits": w.linear("linear_pde", w.norm("layer_norm_pde", z + z.transpose(0, 1))),
     }
     for name in ("plddt", "resolved"):
         y = w.norm(f"layer_norm_{name}", s)[index]
@@ -483,7 +484,7 @@ def run(tensors, f):
     logits = w.linear("distogram_head.linear", z)
     x = [
         denoise(w.under("diffusion_module"), f, s_inputs, s, z, x_noisy, t_hat)
-        for x_noisy, t_hat in zip(f["x_noisy"], T_HAT)
+        for x_noisy, t_hat in zip(f["x_noisy"], T_HAT, strict=True)
     ]
     return {
         "s_inputs": s_inputs,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.backend import blocks, by_example, by_rows
+from seedfold.kernels.backend import blocks, by_rows
 
 
 def triangle_multiplication(
@@ -66,9 +66,15 @@ def triangle_multiplication(
             a[channels] = multiply(a[channels], b[channels])
         return a
 
-    def update(z: Tensor, mask: Tensor, out: Tensor) -> Tensor:
-        x = product(z, mask)
+    def update(x: Tensor, z: Tensor, out: Tensor) -> Tensor:
         return by_rows(lambda rows: output(x[:, rows], z[rows]), row_bytes, out)
 
-    # `out` is laid out as z is, so that a transposed z is added to without a copy.
-    return by_example(update, torch.empty_like(z), z, pair_mask)
+    out, updates = z, []
+    for i, example in enumerate(zip(z, pair_mask, strict=True)):
+        x = product(*example)
+        if i == 0:
+            # Not before the operands have given back their memory. Laid out as z is, so that a
+            # transposed z is added to without a copy.
+            out = torch.empty_like(z)
+        updates.append(update(x, z[i], out[i]))
+    return torch.stack(updates) if torch.is_grad_enabled() else out

@@ -142,7 +142,6 @@ class SeedFold(nn.Module):
             )
         return torch.cat(x, 1)
 
-    @torch.no_grad()
     def predict(
         self,
         f: Features,
@@ -172,25 +171,27 @@ class SeedFold(nn.Module):
         autocast = torch.autocast(
             f.restype.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"
         )
-        with autocast, self._trunk_progress(n_cycles, report):
-            state = self.embed(f, n_cycles, seeded_generator(seed, "msa"))
-        state = TrunkState(
-            s_inputs=state.s_inputs.to(self.dtype),
-            s=state.s.to(self.dtype),
-            z=state.z.to(self.dtype),
-        )
-        contacts = contact_probs(self.distogram_head(state.z))
-        x = self.sample(
-            f,
-            state,
-            n_samples=n_samples,
-            n_steps=n_steps or self.config.sampler.n_steps,
-            seed=seed,
-            max_parallel_samples=max_parallel_samples,
-            on_step=lambda done, total: report("diffusion", done, total),
-        )
+        with torch.no_grad():
+            with autocast, self._trunk_progress(n_cycles, report):
+                state = self.embed(f, n_cycles, seeded_generator(seed, "msa"))
+            state = TrunkState(
+                s_inputs=state.s_inputs.to(self.dtype),
+                s=state.s.to(self.dtype),
+                z=state.z.to(self.dtype),
+            )
+            contacts = contact_probs(self.distogram_head(state.z))
+            x = self.sample(
+                f,
+                state,
+                n_samples=n_samples,
+                n_steps=n_steps or self.config.sampler.n_steps,
+                seed=seed,
+                max_parallel_samples=max_parallel_samples,
+                on_step=lambda done, total: report("diffusion", done, total),
+            )
         for k in range(n_samples):
-            with autocast:
+            # Entered for every sample, so that the caller's grad mode is its own in between.
+            with torch.no_grad(), autocast:
                 confidence = self.confidence_head(f, state, x[:, k : k + 1])
             report("confidence", k + 1, n_samples)
             yield Sample(index=k, x=x[:, k : k + 1], confidence=confidence, contact_probs=contacts)

@@ -1,1 +1,1 @@
-"""To be written."""
+"""Weights of other programs: tables of names that turn them into ours."""

@@ -18,9 +18,7 @@ def network():
 
 @pytest.fixture
 def path(network, tmp_path):
-    info = CheckpointInfo(
-        name="tiny", config=network.config, licence="Apache-2.0", trained=False
-    )
+    info = CheckpointInfo(name="tiny", config=network.config, licence="Apache-2.0", trained=False)
     save_checkpoint(tmp_path / "deep" / "tiny.safetensors", network.state_dict(), info)
     return tmp_path / "deep" / "tiny.safetensors"
 

@@ -41,7 +41,7 @@ def test_alignment_is_biotites(generator):
     x, target = points(9, generator), points(9, generator)
     expected, _ = struc.superimpose(target.numpy(), x.numpy())
     found = weighted_rigid_align(x, target, torch.ones(9, dtype=F64))
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)  # biotite: float32
 
 
 def test_alignment_never_mirrors(generator):

@@ -28,7 +28,7 @@ class TriangleAttention(nn.Module):
 
     def __init__(self, config: Config, c_z: int, ending: bool = False):
         super().__init__()
-        self.n_heads = config.n_heads or c_z // config.c_head
+        self.n_heads = config.n_heads or whole_heads(c_z, config.c_head)
         self.transpose_bias = ending and config.ending_bias == "original"
         c_hidden = self.n_heads * config.c_head
         self.layer_norm = LayerNorm(c_z)
@@ -58,3 +58,17 @@ class TriangleAttention(nn.Module):
             weight_out=self.linear_out.weight,
             transpose_bias=self.transpose_bias,
         )
+
+
+def whole_heads(c_z: int, c_head: int) -> int:
+    """How many heads of `c_head` make up `c_z`.
+
+    Raises:
+        ValueError: if they leave a rest.
+    """
+    if c_z % c_head:
+        raise ValueError(
+            f"triangle attention: found c_z {c_z} and c_head {c_head}; expected a multiple of "
+            "c_head, or n_heads to be given"
+        )
+    return c_z // c_head

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from seedfold.kernels import linear_triangle_attention
 from seedfold.model.primitives import LayerNorm, Linear
+from seedfold.model.triangle.attention import whole_heads
 
 BiasActivation = Literal["sigmoid", "relu", "identity"]
 
@@ -32,7 +33,7 @@ class _LinearTriangleAttention(nn.Module):
 
     def __init__(self, c_z: int, n_heads: int | None, c_head: int):
         super().__init__()
-        self.n_heads = n_heads or c_z // c_head
+        self.n_heads = n_heads or whole_heads(c_z, c_head)
         c_hidden = self.n_heads * c_head
         self.layer_norm = LayerNorm(c_z)
         self.linear_q = Linear(c_z, c_hidden)
