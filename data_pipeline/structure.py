@@ -10,7 +10,7 @@ of the CCD, and the residue they cap loses its OXT.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 from biotite.structure import AtomArray
@@ -89,6 +89,8 @@ class _Bond:
     first: tuple[_Residue, int]
     second: tuple[_Residue, int]
     where: str
+    asked: bool
+    """Given by the user, not implied by a polymer."""
 
 
 def build_structure(query: Query, *, terminal_atoms: bool = True) -> Structure:
@@ -161,9 +163,8 @@ class _Builder:
         (a, i), (b, j) = ends
         if a is b and j in a.component.neighbours[i]:
             return
-        self._connect(
-            ends[0], ends[1], f"{self.query.where}: bond {_name(first)} - {_name(second)}"
-        )
+        where = f"{self.query.where}: bond {_name(first)} - {_name(second)}"
+        self._connect(_Bond(*ends, where, asked=True))
 
     def drop_leaving_atoms(self) -> None:
         """Takes one leaving group off an atom for every bond it makes to another residue."""
@@ -182,18 +183,14 @@ class _Builder:
                     residue.keep[atom] = False
 
     def check_bonds(self) -> None:
-        for bond in self.bonds:
-            ends = (bond.first, bond.second)
-            metal = any(r.component.elements[i] not in MAX_VALENCE for r, i in ends)
-            for residue, atom in ends:
-                if not residue.keep[atom]:
-                    raise InputError(
-                        bond.where,
-                        f"atom {self._describe(residue, atom)} leaves when its residue is bonded",
-                        todo="choose another atom",
-                    )
-                if not metal:
-                    self._check_valence(residue, atom, bond)
+        """Refuses impossible bonds that were asked for, and warns of those along a polymer."""
+        for bond in reversed(self.bonds):
+            problem = self._problem(bond)
+            if problem and bond.asked:
+                todo = "choose another atom, or a component from which an atom can leave"
+                raise InputError(bond.where, problem, todo=todo)
+            if problem:
+                self._warn(bond.where, problem)
 
     def structure(self) -> Structure:
         residues = list(self._all())
@@ -266,14 +263,13 @@ class _Builder:
             return False
         if (a.kind in ("dna", "rna")) != (b.kind in ("dna", "rna")):
             return False
-        self._connect((before, a.index[a.tail]), (after, b.index[b.head]), where)
+        ends = (before, a.index[a.tail]), (after, b.index[b.head])
+        self._connect(_Bond(*ends, where, asked=False))
         return True
 
-    def _connect(
-        self, first: tuple[_Residue, int], second: tuple[_Residue, int], where: str
-    ) -> None:
-        self.bonds.append(_Bond(first, second, where))
-        for (residue, atom), (other, partner) in ((first, second), (second, first)):
+    def _connect(self, bond: _Bond) -> None:
+        self.bonds.append(bond)
+        for (residue, atom), (other, partner) in permutations((bond.first, bond.second)):
             residue.partners.setdefault(atom, []).append(other.component.elements[partner])
 
     def _strip(self, residue: _Residue, length: int) -> None:
@@ -312,24 +308,20 @@ class _Builder:
             )
         return residue, part.index[name]
 
-    def _check_valence(self, residue: _Residue, atom: int, bond: _Bond) -> None:
-        part = residue.component
-        limit = MAX_VALENCE[part.elements[atom]] + _valence_shift(part, atom)
-        order = sum(
-            _BOND_ORDER.get(BondType(kind), 1)
-            for i, j, kind in part.bonds.tolist()
-            if atom in (i, j)
-            and residue.keep[j if i == atom else i]
-            and part.elements[j if i == atom else i] in MAX_VALENCE
-        )
-        order += sum(element in MAX_VALENCE for element in residue.partners[atom])
-        if order > limit:
-            raise InputError(
-                bond.where,
-                f"atom {self._describe(residue, atom)} would have {order} bonds to heavy atoms",
-                expected=f"at most {limit}",
-                todo="choose another atom, or a component from which an atom can leave",
-            )
+    def _problem(self, bond: _Bond) -> str | None:
+        """What is chemically wrong with a bond, if anything."""
+        ends = (bond.first, bond.second)
+        for residue, atom in ends:
+            if not residue.keep[atom]:
+                return f"atom {self._describe(residue, atom)} leaves when its residue is bonded"
+        if any(r.component.elements[i] not in MAX_VALENCE for r, i in ends):
+            return None
+        for residue, atom in ends:
+            order, limit = _valence(residue, atom)
+            if order > limit:
+                name = self._describe(residue, atom)
+                return f"atom {name} would have {order} bonds to heavy atoms, at most {limit} do"
+        return None
 
     def _atoms(self, residues: Sequence[_Residue], sizes: Sequence[int]) -> AtomArray:
         atoms = AtomArray(sum(sizes))
@@ -413,12 +405,20 @@ def _known(code: str, where: str) -> Component:
     )
 
 
-def _valence_shift(part: Component, atom: int) -> int:
-    """What the charge adds: onium ions bind one more, anions and carbocations one less."""
+def _valence(residue: _Residue, atom: int) -> tuple[int, int]:
+    """Sum of the orders of an atom's bonds, those to metals and hydrogens apart, and its limit.
+
+    Onium ions bind one more than the neutral atom, anions and carbocations one less.
+    """
+    part = residue.component
+    order = sum(element in MAX_VALENCE for element in residue.partners[atom])
+    for i, j, kind in part.bonds[(part.bonds[:, :2] == atom).any(axis=1)].tolist():
+        other = j if i == atom else i
+        if residue.keep[other] and part.elements[other] in MAX_VALENCE:
+            order += _BOND_ORDER.get(BondType(kind), 1)
     charge, element = int(part.charges[atom]), part.elements[atom]
-    if element == "B":
-        return -charge
-    return -abs(charge) if element in ("C", "SI") else charge
+    shift = -charge if element == "B" else -abs(charge) if element in ("C", "SI") else charge
+    return order, MAX_VALENCE[element] + shift
 
 
 def _bonds_within(residue: _Residue, offset: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seedfold import __version__
-from seedfold.data_pipeline.dialects import read_queries
+from seedfold.data_pipeline.dialects import read_jobs
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Query
 from seedfold.data_pipeline.whole_file import whole_file
@@ -148,12 +148,15 @@ def _collect(request: Request) -> Iterator[tuple[Outcome, Query | None]]:
                         "no input in this folder",
                         expected=f"files ending in {', '.join(INPUT_SUFFIXES)}",
                     )
-                queries = read_queries(file, each=request.each)
+                queries = read_jobs(file, each=request.each)
             except (InputError, OSError) as error:
                 reason = _reason(error)
                 yield Outcome(input=str(file or path), name=path.name, reason=reason), None
                 continue
             for query in queries:
+                if isinstance(query, InputError):
+                    yield Outcome(input=str(file), name=file.stem, reason=str(query)), None
+                    continue
                 name, n = query.name, 1
                 while name.casefold() in taken:
                     n += 1
@@ -199,7 +202,8 @@ def _recorded(outcome: Outcome, request: Request, reporter: Reporter) -> Iterato
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{error.filename or 'output folder'}: {error.strerror}; free some space, then go on with --resume"
+        where = error.filename or "output folder"
+        return f"{where}: {error.strerror}; free some space, then go on with --resume"
     return str(error)
 
 

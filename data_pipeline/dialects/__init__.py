@@ -29,9 +29,10 @@ from seedfold.data_pipeline.dialects.place import (
 )
 from seedfold.data_pipeline.dialects.schema import suggest
 from seedfold.data_pipeline.dialects.servers import read_seedfold_job, read_server_job
+from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Query
 
-__all__ = ["json_schema", "read_queries"]
+__all__ = ["json_schema", "read_jobs", "read_queries"]
 
 _Reader = Callable[[Any, Place, str], Query]
 
@@ -55,6 +56,19 @@ def read_queries(path: Path, *, each: bool = False) -> list[Query]:
 
     Raises:
         InputError: With the place, what was found, what was expected and what to do.
+    """
+    jobs = read_jobs(path, each=each)
+    for job in jobs:
+        if isinstance(job, InputError):
+            raise job
+    return [job for job in jobs if isinstance(job, Query)]
+
+
+def read_jobs(path: Path, *, each: bool = False) -> list[Query | InputError]:
+    """Reads all queries of one input file; in a list of jobs a bad one is its error.
+
+    Raises:
+        InputError: if the file as a whole cannot be read.
     """
     text = read_text(path)
     start = text.lstrip()
@@ -87,7 +101,7 @@ def _refuse_other_formats(start: str, place: Place) -> None:
         raise place.error(f"JSON does not start with '{start[0]}'", expected="{ or [")
 
 
-def _read_jobs(data: Any, place: Place) -> list[Query]:
+def _read_jobs(data: Any, place: Place) -> list[Query | InputError]:
     stem = place.file.stem
     if not isinstance(data, list):
         return [_reader(data, place)(data, place, stem)]
@@ -97,10 +111,14 @@ def _read_jobs(data: Any, place: Place) -> list[Query]:
         return [read_seedfold_job(data, place, stem)]
     names = [stem if len(data) == 1 else f"{stem}_{i}" for i in range(1, len(data) + 1)]
     spots = [place.child(i) for i in range(len(data))]
-    return [
-        _reader(job, spot)(job, spot, name)
-        for job, spot, name in zip(data, spots, names, strict=True)
-    ]
+    return [_read_job(*job) for job in zip(data, spots, names, strict=True)]
+
+
+def _read_job(job: Any, place: Place, name: str) -> Query | InputError:
+    try:
+        return _reader(job, place)(job, place, name)
+    except InputError as error:
+        return error
 
 
 def _reader(job: Any, place: Place) -> _Reader:
@@ -129,11 +147,14 @@ def _reader(job: Any, place: Place) -> _Reader:
     return read_native
 
 
-def _with_unique_names(queries: list[Query]) -> list[Query]:
+def _with_unique_names(queries: list[Query | InputError]) -> list[Query | InputError]:
     """Makes names fit for folders, and different from each other even without regard to case."""
     taken: set[str] = set()
-    named = []
+    named: list[Query | InputError] = []
     for query in queries:
+        if isinstance(query, InputError):
+            named.append(query)
+            continue
         safe = re.sub(r"[^\w.+=@-]+", "_", query.name).strip("._")[:100] or "query"
         name, number = safe, 1
         while name.casefold() in taken:

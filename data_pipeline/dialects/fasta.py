@@ -19,6 +19,7 @@ from seedfold.data_pipeline.dialects.glycan import Link, parse_glycan
 from seedfold.data_pipeline.dialects.place import Place, open_document
 from seedfold.data_pipeline.dialects.schema import suggest
 from seedfold.data_pipeline.dialects.sequence import guess_kind
+from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Query
 
 _POLYMERS: dict[str, Kind] = {"protein": "protein", "dna": "dna", "rna": "rna"}
@@ -43,21 +44,30 @@ class _Record:
     """The plain sequences of one record, cut at colons."""
 
 
-def read_fasta(text: str, file: Path, *, each: bool = False) -> list[Query]:
-    """Reads one complex, or with `each` one query a record."""
-    records = _records(text, file)
+def read_fasta(text: str, file: Path, *, each: bool = False) -> list[Query | InputError]:
+    """Reads one complex, or with `each` one query a record; then a bad record is its error."""
+    parts = _split(text, file)
     if each:
-        return [_query(record.name, Place(file), [record], each=True) for record in records]
-    return [_query(file.stem, Place(file), records, each=False)]
+        return [_alone(part, file) for part in parts]
+    return [_query(file.stem, Place(file), [_record(*part) for part in parts], each=False)]
 
 
-def _records(text: str, file: Path) -> list[_Record]:
+def _alone(part: tuple[Place, int, str, str], file: Path) -> Query | InputError:
+    try:
+        record = _record(*part)
+        return _query(record.name, Place(file), [record], each=True)
+    except InputError as error:
+        return error
+
+
+def _split(text: str, file: Path) -> list[tuple[Place, int, str, str]]:
+    """Place, number, header and sequence of every record."""
     lines = text.lstrip().split("\n")
     skipped = text[: len(text) - len(text.lstrip())].count("\n")
     starts = [i + skipped + 1 for i, line in enumerate(lines) if line.startswith(">")]
     parsed = SimpleFastaParser(iter(f"{line}\n" for line in lines))
     return [
-        _record(Place(file, line=line), number, header.strip(), content)
+        (Place(file, line=line), number, header.strip(), content)
         for number, (line, (header, content)) in enumerate(zip(starts, parsed, strict=True), 1)
     ]
 

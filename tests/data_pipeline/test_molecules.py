@@ -64,11 +64,8 @@ def test_smiles_and_ccd_give_one_molecule(code: str) -> None:
 
 def test_a_metal_complex_with_crowded_nitrogens_is_read() -> None:
     ours, theirs = component_from_smiles(HEM, "LIG_1"), component("HEM")
-    plain = [Chem.MolToSmiles(mol(c), isomericSmiles=False) for c in (ours, theirs)]
     assert ours.elements.count("FE") == 1
     assert sorted(_graph(ours)[1]) == sorted(_graph(theirs)[1])
-    for text in plain:
-        assert Chem.MolFromSmiles(text, sanitize=False).GetNumAtoms() == 43
 
 
 def test_names_count_elements_in_input_order_two_letters_upper_case() -> None:

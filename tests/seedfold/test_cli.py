@@ -323,3 +323,17 @@ def test_every_output_says_untrained(tmp_path, examples):
                 assert "UNTRAINED" in str(arrays["notes"]), path
         else:
             assert "UNTRAINED" in path.read_text(), path
+
+
+def test_one_bad_record_or_job_does_not_stop_the_others(tmp_path):
+    (tmp_path / "a.fasta").write_text(f">good\n{PEPTIDE}\n>bad\nMK7\n>better\n{PEPTIDE}G\n")
+    result = run(tmp_path / "a.fasta", "--each", "--dry-run")
+    assert result.exit_code == 1
+    assert "good: 13 tokens" in text_of(result) and "better: 14 tokens" in text_of(result)
+    assert "record bad" in text_of(result)
+    job = {"name": "good", "sequences": [{"proteinChain": {"sequence": PEPTIDE, "count": 1}}]}
+    bad = {"name": "bad", "sequences": [{"proteinChain": {"sequence": "MK7", "count": 1}}]}
+    (tmp_path / "a.json").write_text(json.dumps([bad, job]))
+    result = run(tmp_path / "a.json", "--dry-run")
+    assert result.exit_code == 1
+    assert "good: 13 tokens" in text_of(result) and "a.json" in text_of(result)
