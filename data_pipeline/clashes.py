@@ -23,7 +23,7 @@ def vdw_radii(atoms: AtomArray) -> Float[np.ndarray, " N_atom"]:
     """Van der Waals radii by element (Bondi), Angstrom; metals are given a small one."""
     of_element = {
         str(e): _METAL_RADIUS if e in METALS else vdw_radius_single(str(e)) or _OTHER_RADIUS
-        for e in np.unique(atoms.element)
+        for e in np.unique(np.asarray(atoms.element))
     }
     return np.array([of_element[e] for e in atoms.element.tolist()])
 

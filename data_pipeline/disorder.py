@@ -57,7 +57,7 @@ def windowed_accessibility(
     atoms.coord = coord.astype(np.float32)
     radii = [_BACKBONE_RADIUS.get(name, _SIDE_CHAIN_RADIUS) for name in atoms.atom_name.tolist()]
     area = sasa(atoms, vdw_radii=np.array(radii), point_number=_POINTS)
-    _, first, residue = np.unique(atoms.res_id, return_index=True, return_inverse=True)
+    _, first, residue = np.unique(np.asarray(atoms.res_id), return_index=True, return_inverse=True)
     total = np.bincount(residue, weights=np.nan_to_num(area))
     largest = [_MAXIMAL_AREA.get(code, _MAXIMAL_AREA["ALA"]) for code in atoms.res_name[first]]
     relative = np.minimum(total / largest, 1.0)

@@ -444,7 +444,7 @@ def _quality_tables(structure: Structure, plddt: np.ndarray) -> dict[str, list[R
 def _residue_starts(atoms: AtomArray) -> list[int]:
     """Index of the first atom of every residue, then one past the end."""
     change = (atoms.res_id[1:] != atoms.res_id[:-1]) | (atoms.chain_id[1:] != atoms.chain_id[:-1])
-    return [0, *(np.flatnonzero(change) + 1).tolist(), len(atoms.res_id)]
+    return [0, *(np.flatnonzero(change) + 1).tolist(), atoms.array_length()]
 
 
 def _atom_site(

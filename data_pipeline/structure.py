@@ -350,6 +350,7 @@ class _Builder:
                 self._bond_type(b),
             ]
             for b in self.bonds
+            if all(r.keep[i] for r, i in (b.first, b.second))
         ]
         bonds.append(np.array(between, dtype=np.int64).reshape(-1, 3))
         atoms.bonds = BondList(len(atoms), np.concatenate(bonds))

@@ -9,7 +9,7 @@ from seedfold.kernels.linear_triangle_attention import linear_triangle_attention
 from seedfold.kernels.outer_product_mean import outer_product_mean
 from seedfold.kernels.pair_bias_attention import pair_bias_attention
 from seedfold.kernels.pair_weighted_averaging import pair_weighted_averaging
-from seedfold.kernels.residual import residual
+from seedfold.kernels.residual import own, residual
 from seedfold.kernels.transition import transition
 from seedfold.kernels.triangle_attention import triangle_attention
 from seedfold.kernels.triangle_multiplication import triangle_multiplication
@@ -19,6 +19,7 @@ __all__ = [
     "linear_triangle_attention",
     "memory_budget",
     "outer_product_mean",
+    "own",
     "pair_bias_attention",
     "pair_weighted_averaging",
     "residual",

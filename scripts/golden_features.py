@@ -54,6 +54,8 @@ SAME_NAME = (
     "ref_mask",
     "ref_space_uid",
 )
+MAX_INVERTED = 0.05
+"""Share of centres that the reference may have against their source (metal complexes)."""
 LEAST_VOLUME = 0.5
 """Cubic Angstrom: signed volume below which a centre counts as flat."""
 
@@ -216,7 +218,7 @@ def _conformers(
     note = f"; reference against its source: {theirs_wrong[:4]}" if theirs_wrong else ""
     yield (
         "handedness of ref_pos",
-        not wrong,
+        not wrong and len(theirs_wrong) <= MAX_INVERTED * len(centres),
         f"{len(centres)} centres, {len(wrong)} wrong {wrong[:4]}{note}",
     )
 

@@ -55,12 +55,10 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the results.")
-    ] = Path("predictions"),
-    model: Annotated[
-        str, typer.Option(help="Name of a model or a .safetensors file.")
-    ] = "nano",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "predictions"
+    ),
+    model: Annotated[str, typer.Option(help="Name of a model or a .safetensors file.")] = "nano",
     seeds: Annotated[
         str | None,
         typer.Option(help="Model seeds, e.g. 1,2,3. Default: those of the input, else 1."),

@@ -67,7 +67,7 @@ def load_model(
     Raises:
         ValueError: if there is no such model, or the file holds something else.
     """
-    device = torch.device(device)
+    place = torch.device(device)
     if name == BUNDLED:
         # The same random numbers on every machine, without a file.
         with torch.random.fork_rng(devices=[]):
@@ -83,12 +83,12 @@ def load_model(
             ".safetensors file"
         )
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" else "fp32"
+        precision = "bf16" if place.type == "cuda" else "fp32"
     assert precision in ("fp32", "bf16")
     return LoadedModel(
         name=label,
-        network=network.eval().to(device),
-        device=device,
+        network=network.eval().to(place),
+        device=place,
         precision=precision,
         trained=trained,
         options=FeatureOptions(),

@@ -145,7 +145,9 @@ def _read_msas(entity: Entity, sequence: str) -> ChainMsa | None:
         None if document is None else read_msa(document, sequence, entity.kind)
         for document in (entity.paired_msa, entity.msa)
     )
-    return None if paired is None and unpaired is None else ChainMsa(paired=paired, unpaired=unpaired)
+    return (
+        None if paired is None and unpaired is None else ChainMsa(paired=paired, unpaired=unpaired)
+    )
 
 
 def _read_templates(
@@ -199,26 +201,26 @@ def fold(
         found = []
         for sample in samples:
             coord = sample.x[0, 0].float().cpu().numpy()
+            _refuse_nan(coord, prepared, seed, sample.index)
             (scores,) = score(
                 unbatched,
                 sample.x[0],
                 plddt_logits=sample.confidence.plddt[0],
                 pae_logits=sample.confidence.pae[0],
                 pde_logits=sample.confidence.pde[0],
+                contact_probs=sample.contact_probs[0],
                 disorder=[fraction_disordered(prepared.structure, coord)],
             )
             found.append(Prediction(seed=seed, sample=sample.index, coord=coord, scores=scores))
-    _refuse_nan(found, prepared)
     return found
 
 
-def _refuse_nan(predictions: Sequence[Prediction], prepared: Prepared) -> None:
-    for prediction in predictions:
-        if not np.isfinite(prediction.coord).all():
-            raise FloatingPointError(
-                f"{prepared.query.name}: the network gave coordinates that are not numbers "
-                f"(seed {prediction.seed}, sample {prediction.sample}); try --precision fp32"
-            )
+def _refuse_nan(coord: np.ndarray, prepared: Prepared, seed: int, sample: int) -> None:
+    if not np.isfinite(coord).all():
+        raise FloatingPointError(
+            f"{prepared.query.name}: the network gave coordinates that are not numbers "
+            f"(seed {seed}, sample {sample}); try --precision fp32"
+        )
 
 
 def write_predictions(
@@ -258,9 +260,7 @@ def write_predictions(
         if pdb:
             output.write_pdb(structure, folder / f"{stem}.pdb", **parts)
         if sdf:
-            output.write_ligand_sdf(
-                structure, folder, coord=coord, name=stem, metadata=metadata
-            )
+            output.write_ligand_sdf(structure, folder, coord=coord, name=stem, metadata=metadata)
         if full:
             path = folder / f"{name}_confidences_{rank}.npz"
             _write_full(path, prediction, prepared, metadata)

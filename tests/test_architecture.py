@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"seedfold": "seedfold", "data_pipeline": "seedfold.data_pipeline", "kernels": "seedfold.kernels"}
+FOLDERS = {
+    "seedfold": "seedfold",
+    "data_pipeline": "seedfold.data_pipeline",
+    "kernels": "seedfold.kernels",
+}
 
 DOORS = {
     "gemmi": {"seedfold.data_pipeline.mmcif", "seedfold.data_pipeline.output"},
@@ -102,7 +106,9 @@ def test_heavy_dependencies_have_doors(name):
 def test_model_and_training_floor_need_no_chemistry():
     """Training runs where only torch, numpy and lightning are installed (architecture 2.5)."""
     for name in MODULES:
-        if any(within(name, p) for p in ("seedfold.model", "seedfold.kernels", "seedfold.geometry")):
+        if any(
+            within(name, p) for p in ("seedfold.model", "seedfold.kernels", "seedfold.geometry")
+        ):
             roots = {i.split(".")[0] for i in imports(MODULES[name])}
             assert not roots & {"gemmi", "rdkit", "biotite", "Bio"}, name
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seedfold.data_pipeline.chemistry import RESTYPES
 from seedfold.data_pipeline.features import Features
-from seedfold.kernels import outer_product_mean, pair_weighted_averaging, residual
+from seedfold.kernels import outer_product_mean, own, pair_weighted_averaging, residual
 from seedfold.model.pairformer import DropoutRowwise, PairBlock
 from seedfold.model.primitives import LayerNorm, Linear, Transition
 
@@ -179,6 +179,7 @@ class MSAModule(nn.Module):
         m = m + torch.stack([x.to(z.dtype) for x in deletions], dim=-1) @ deletion
         m = m + self.linear_s(s_inputs)[:, None]
         pair_mask = f.token_mask[:, :, None] & f.token_mask[:, None, :]
+        z = own(z)
         for block in self.blocks:
             m, z = block(m, z, msa_mask, pair_mask)
         return z

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from seedfold.kernels import residual
+from seedfold.kernels import own, residual
 from seedfold.model.attention import AttentionPairBias
 from seedfold.model.primitives import Transition
 from seedfold.model.triangle import (
@@ -36,7 +36,10 @@ class DropoutRowwise(nn.Module):
 
 
 class PairBlock(nn.Module):
-    """Two triangle multiplications, two triangle attentions and a transition (lines 2 to 6)."""
+    """Two triangle multiplications, two triangle attentions and a transition (lines 2 to 6).
+
+    Without autograd `z` is updated in place, as in all blocks; stacks make a copy first.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -130,6 +133,7 @@ class PairformerStack(nn.Module):
         mask: Bool[Tensor, "B N_token"],
     ) -> tuple[Float[Tensor, "B N_token c_s"], Float[Tensor, "B N_token N_token c_z"]]:
         """Returns the new `s` and `z`; `mask` marks the real tokens."""
+        z = own(z)
         for block in self.blocks:
             s, z = block(s, z, mask)
         return s, z

@@ -82,7 +82,7 @@ class Trunk(nn.Module):
         for cycle in range(1, n_cycles + 1):
             with torch.set_grad_enabled(torch.is_grad_enabled() and cycle == n_cycles):
                 s = s_init + self.linear_s(self.layer_norm_s(s))
-                z = residual(z_init, self.linear_z(self.layer_norm_z(z)))
+                z = residual(self.linear_z(self.layer_norm_z(z)), z_init)
                 s, z = self.one_pass(f, templates, s_inputs, s, z, generator)
         return TrunkState(s_inputs=s_inputs, s=s, z=z)
 
@@ -107,7 +107,7 @@ class Trunk(nn.Module):
         z: Float[Tensor, "B N_token N_token c_z"],
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "B N_token c_s"], Float[Tensor, "B N_token N_token c_z"]]:
-        """Templates, MSA module and Pairformer (lines 9 to 12)."""
+        """Templates, MSA module and Pairformer (lines 9 to 12); without autograd `z` is used up."""
         if templates.restype.shape[1] and len(self.template_embedder.blocks):
             pair_mask = f.token_mask[:, :, None] & f.token_mask[:, None, :]
             z = residual(z, self.template_embedder(templates, z, pair_mask))

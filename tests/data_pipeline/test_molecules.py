@@ -167,7 +167,7 @@ def test_a_flat_mol_gets_depth_with_its_wedges(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "hello\n", "\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\n"])
 def test_files_without_a_molecule_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="x.sdf: no molecule could be read"):
+    with pytest.raises(InputError, match=r"x\.sdf: no molecule could be read"):
         component_from_file(Document(name="x.sdf", text=text), "LIG_1")
     with pytest.raises(InputError, match="cannot be read"):
         component_from_file(Document(name="x.sdf", path=Path("/nowhere/x.sdf")), "LIG_1")

@@ -83,9 +83,7 @@ def test_bad_seeds(tmp_path, seeds):
 
 
 def test_dry_run_prints_sizes_and_writes_nothing(tmp_path, examples):
-    result = run(
-        examples / "protein_dna.protenix.json", "--dry-run", "-o", tmp_path / "out"
-    )
+    result = run(examples / "protein_dna.protenix.json", "--dry-run", "-o", tmp_path / "out")
     assert result.exit_code == 0, text_of(result)
     assert "245 tokens, 2529 atoms, 3 chains" in text_of(result)
     assert "memory forecast" in text_of(result)
@@ -115,12 +113,16 @@ BAD = {
     "no such ccd code": ("a.yaml", yaml_of(ligand="{id: B, ccd: QQQQQ}"), ["a.yaml", "QQQQQ"]),
     "no such modification": (
         "a.yaml",
-        yaml_of(protein=f"{{id: A, sequence: {PEPTIDE}, modifications: [{{position: 2, ccd: XQ7Z9}}]}}"),
+        yaml_of(
+            protein=f"{{id: A, sequence: {PEPTIDE}, modifications: [{{position: 2, ccd: XQ7Z9}}]}}"
+        ),
         ["a.yaml", "XQ7Z9"],
     ),
     "modification beyond the end": (
         "a.yaml",
-        yaml_of(protein=f"{{id: A, sequence: {PEPTIDE}, modifications: [{{position: 99, ccd: SEP}}]}}"),
+        yaml_of(
+            protein=f"{{id: A, sequence: {PEPTIDE}, modifications: [{{position: 99, ccd: SEP}}]}}"
+        ),
         ["a.yaml", "99", "13"],
     ),
     "smiles syntax": ("a.yaml", yaml_of(ligand="{id: B, smiles: 'C1CC('}"), ["a.yaml", "C1CC("]),
@@ -223,9 +225,7 @@ def test_weights_of_another_model(tmp_path, examples, name, content):
     elif content is not None:
         path.write_bytes(content)
     model = path if "." in name else name
-    result = run(
-        examples / "cyclic_peptide.yaml", "-o", tmp_path / "out", "--model", model, *FAST
-    )
+    result = run(examples / "cyclic_peptide.yaml", "-o", tmp_path / "out", "--model", model, *FAST)
     assert result.exit_code == 1
     assert name in text_of(result) and "safetensors" in text_of(result)
     assert "Traceback" not in text_of(result)
@@ -307,9 +307,7 @@ def test_resume_skips_what_is_complete_and_redoes_what_changed(tmp_path):
 
 def test_every_output_says_untrained(tmp_path, examples):
     out = tmp_path / "out"
-    result = run(
-        examples / "protein_ligand_ion.yaml", "-o", out, *FAST, "--pdb", "--sdf", "--full"
-    )
+    result = run(examples / "protein_ligand_ion.yaml", "-o", out, *FAST, "--pdb", "--sdf", "--full")
     assert result.exit_code == 0, text_of(result)
     assert "UNTRAINED" in text_of(result)
     files = [p for p in out.rglob("*") if p.is_file()]

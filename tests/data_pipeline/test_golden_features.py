@@ -1,0 +1,84 @@
+"""Our features against those that Protenix's own featuriser made of the same input.
+
+What cannot be equal, or where we hold the reference to be wrong, is said in
+`scripts/golden_features.py`.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "../shared/golden"
+FOLDERS = ("protenix_a", "protenix_b")
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="no golden tensors in ../shared")
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location(
+        "golden_features", ROOT / "scripts/golden_features.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_features_equal_the_reference(script: ModuleType, folder: str) -> None:
+    checks = script.compare_features(GOLDEN / folder)
+    assert {"msa", "token_bonds", "frame_atom_index", "handedness of ref_pos"} <= {
+        name for name, *_ in checks
+    }
+    assert [(name, detail) for name, ok, detail in checks if not ok] == []
+
+
+def test_every_comparison_can_fail(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((GOLDEN / "protenix_a/config.json").read_text())
+    stored = load_file(GOLDEN / "protenix_a/features.safetensors")
+    spoilt = {name: value.copy() for name, value in stored.items()}
+    for name, value in spoilt.items():
+        if name in ("ref_pos", "frame_atom_index"):
+            continue
+        value.flat[0] = 1 - value.flat[0]
+    spoilt["ref_pos"][:, 0] *= -1
+    spoilt["ref_pos"][200] += 1.0
+    spoilt["frame_atom_index"][:, 0] += 1
+    save_file(spoilt, tmp_path / "features.safetensors")
+    checks = script.compare_features(tmp_path)
+    unnoticed = {name for name, ok, _ in checks if ok} - {"N_atom", "N_token"}
+    assert unnoticed == set()
+    save_file({**stored, "restype": stored["restype"][:-1]}, tmp_path / "features.safetensors")
+    assert [name for name, ok, _ in script.compare_features(tmp_path) if not ok] == ["N_token"]
+
+
+def test_equal_entries_of_an_input_stay_apart_as_in_the_reference(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    job = {
+        "name": "twice",
+        "sequences": [
+            {"ion": {"ion": "MG", "count": 1}},
+            {"proteinChain": {"sequence": "GAS", "count": 1}},
+            {"ion": {"ion": "MG", "count": 2}},
+            {"ligand": {"ligand": "CCD_GDP", "count": 1}},
+        ],
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"input_json": job}))
+    with script.golden_query(tmp_path) as query:
+        structure = script.build_structure(query)
+    kinds = [(c.entity_id, c.sym_id, c.kind) for c in structure.chains]
+    assert kinds == [(0, 0, "ligand"), (1, 0, "protein"), (2, 0, "ligand"), (2, 1, "ligand"),
+                     (3, 0, "rna")]  # fmt: skip
+    assert np.unique(structure.atoms.chain_id).size == 5

@@ -1,0 +1,50 @@
+"""Models by name, by file, and devices."""
+
+import hashlib
+
+import pytest
+import torch
+
+from seedfold.checkpoint import CheckpointInfo, save_checkpoint
+from seedfold.models import load_model, pick_device
+
+
+def digest(network: torch.nn.Module) -> str:
+    state = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        state.update(name.encode() + tensor.numpy().tobytes())
+    return state.hexdigest()
+
+
+def test_the_bundled_model_is_always_the_same_and_leaves_the_random_state_alone():
+    torch.manual_seed(1)
+    first = load_model()
+    after = torch.rand(1)
+    torch.manual_seed(2)
+    assert digest(load_model().network) == digest(first.network)
+    torch.manual_seed(1)
+    assert torch.rand(1) == after
+    assert not first.trained and "UNTRAINED" in first.notes[0] and "UNTRAINED" in first.name
+
+
+def test_a_file_is_loaded_with_what_it_says_of_itself(tmp_path):
+    bundled = load_model()
+    path = tmp_path / "mine.safetensors"
+    info = CheckpointInfo(name="mine", config=bundled.network.config, trained=True)
+    save_checkpoint(path, bundled.network.state_dict(), info)
+    loaded = load_model(str(path))
+    assert loaded.name == "mine" and loaded.trained and loaded.notes == ()
+    assert digest(loaded.network) == digest(bundled.network)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match=r"'resnet'.*expected 'nano'"):
+        load_model("resnet")
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"--device cuda.*--device auto"):
+            pick_device("cuda")
