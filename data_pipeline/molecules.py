@@ -11,7 +11,7 @@ import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -25,8 +25,14 @@ from seedfold.data_pipeline.components import HYDROGENS, Component
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Document
 
-EMBEDDING_ATTEMPTS, EMBEDDING_SECONDS = 50, 10
-"""Limits of one embedding. The time is a safety net: results should not depend on the machine."""
+EMBEDDING_SECONDS = 10
+"""Limit of one embedding: a safety net, for results should not depend on the machine."""
+_EMBEDDINGS: tuple[dict[str, int], ...] = (
+    {"maxIterations": 50},
+    {"maxIterations": 10, "useRandomCoords": True},
+    {"useRandomCoords": True, "useBasicKnowledge": False, "useExpTorsionAnglePrefs": False},
+)
+"""ETKDGv3, the same from random coordinates, plain distance geometry (for metal complexes)."""
 _CREATION_SEED = 0
 _TO_RDKIT = {
     BondType.SINGLE: Chem.BondType.SINGLE,
@@ -100,15 +106,15 @@ def component_from_file(document: Document, code: str) -> Component:
 def conformer(component: Component, seed: int) -> Float[np.ndarray, "N 3"]:
     """A reference conformer with the component's stereochemistry, Angstrom; treat as read-only.
 
-    ETKDGv3; where that fails the ideal coordinates, then an embedding from random coordinates.
+    ETKDGv3; where that fails the ideal coordinates, then embeddings that ask for less.
     NaN for the atoms of which nothing is known.
     """
     if len(component.atom_names) == 1:
         return np.zeros((1, 3), dtype=np.float32)
     molecule = _molecule(component)
-    x = _embed(molecule, seed)
+    x = _embed(molecule, seed, _EMBEDDINGS[0])
     if x is None and not np.isfinite(component.coord).all():
-        x = _embed(molecule, seed, from_random=True)
+        x = _first_embedded(molecule, seed, _EMBEDDINGS[1:])
     return component.coord if x is None else x
 
 
@@ -253,8 +259,7 @@ def _source_coordinates(molecule: Chem.Mol) -> Coordinates:
         return np.zeros((1, 3), dtype=np.float32)
     if molecule.GetNumConformers() and molecule.GetConformer().Is3D():
         return molecule.GetConformer().GetPositions().astype(np.float32)
-    x = _embed(molecule, _CREATION_SEED)
-    x = _embed(molecule, _CREATION_SEED, from_random=True) if x is None else x
+    x = _first_embedded(molecule, _CREATION_SEED, _EMBEDDINGS)
     return np.full((molecule.GetNumAtoms(), 3), np.nan, dtype=np.float32) if x is None else x
 
 
@@ -333,13 +338,20 @@ def _with_dative_bonds(molecule: Chem.Mol) -> Chem.RWMol:
     return changed
 
 
-def _embed(molecule: Chem.Mol, seed: int, *, from_random: bool = False) -> Coordinates | None:
+def _first_embedded(
+    molecule: Chem.Mol, seed: int, settings: Sequence[Mapping[str, int]]
+) -> Coordinates | None:
+    found = (_embed(molecule, seed, setting) for setting in settings)
+    return next((x for x in found if x is not None), None)
+
+
+def _embed(molecule: Chem.Mol, seed: int, settings: Mapping[str, int]) -> Coordinates | None:
     """Coordinates by ETKDGv3, or None if that fails or inverts a centre."""
     params = rdDistGeom.ETKDGv3()
     params.randomSeed = seed % (2**31 - 1)
-    params.maxIterations = EMBEDDING_ATTEMPTS
     params.timeout = EMBEDDING_SECONDS
-    params.useRandomCoords = from_random
+    for name, value in settings.items():
+        setattr(params, name, value)
     with rdBase.BlockLogs():
         try:
             with_hydrogens = Chem.AddHs(molecule)

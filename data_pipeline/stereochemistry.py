@@ -9,9 +9,8 @@ to catch what is chemically wrong, not to grade refinement; each is stated with 
 
 import dataclasses
 import functools
-import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,17 +126,14 @@ class _Terms:
     ideal: Float[np.ndarray, " n"]
     excess: Float[np.ndarray, " n"]
 
-    def outliers(self, atoms: AtomArray) -> Iterator[Outlier]:
-        """What is wrong, worst first."""
-        for i in np.argsort(-self.excess, kind="stable").tolist():
-            if not self.excess[i] > 1:
-                return
-            yield Outlier(
-                kind=self.kind,
-                atoms=tuple(_label(atoms, a) for a in self.atoms[i].tolist()),
-                value=float(self.value[i]),
-                ideal=float(self.ideal[i]),
-            )
+    def outlier(self, i: int, atoms: AtomArray) -> Outlier:
+        """Term `i` in words."""
+        return Outlier(
+            kind=self.kind,
+            atoms=tuple(_label(atoms, a) for a in self.atoms[i].tolist()),
+            value=float(self.value[i]),
+            ideal=float(self.ideal[i]),
+        )
 
 
 def check(
@@ -170,8 +166,21 @@ def check(
         checked=checked,
         outliers=outliers,
         peptides=_count_peptides(atoms, omega),
-        worst=tuple(o for t in terms for o in itertools.islice(t.outliers(atoms), keep)),
+        worst=tuple(_worst(terms, atoms, keep)),
     )
+
+
+def _worst(terms: Sequence[_Terms], atoms: AtomArray, keep: int) -> Iterator[Outlier]:
+    """The worst `keep` of every check, in the order of the checks."""
+    for kind in _CHECKS:
+        wrong = [
+            (float(t.excess[i]), n, i)
+            for n, t in enumerate(terms)
+            if t.kind == kind
+            for i in np.flatnonzero(t.excess > 1).tolist()
+        ]
+        for _, n, i in sorted(wrong, key=lambda w: -w[0])[:keep]:
+            yield terms[n].outlier(i, atoms)
 
 
 def _label(atoms: AtomArray, i: int) -> str:

@@ -70,6 +70,8 @@ class Outcome:
     ranking_score: float | None = None
     folder: str | None = None
     best_model: str | None = None
+    stereochemistry: dict[str, int] = field(default_factory=dict)
+    """Outliers of the best model by check; empty if all is well."""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -241,6 +243,7 @@ def _work(
     outcome.status, outcome.folder = "ok", str(folder)
     outcome.peak_memory_gib = round(peak.gib, 2)
     outcome.ranking_score = round(best.scores.ranking_score, 4)
+    outcome.stereochemistry = {kind: n for kind, n in best.stereo.outliers.items() if n}
     outcome.best_model = str(folder / f"{query.name}_model_0.cif")
 
 
@@ -373,6 +376,11 @@ def _closing_words(outcomes: Sequence[Outcome], request: Request, reporter: Repo
                 f"{outcome.name}: {outcome.best_model} (ranking score {outcome.ranking_score}, "
                 f"{outcome.seconds:.0f} s, {outcome.peak_memory_gib} GiB)"
             )
+            if outcome.stereochemistry:
+                wrong = ", ".join(
+                    f"{n} {kind.replace('_', ' ')}" for kind, n in outcome.stereochemistry.items()
+                )
+                reporter.warn(f"{outcome.name}: geometry outside the limits: {wrong}")
     if len(outcomes) > 1 or any(o.failed for o in outcomes):
         count = {s: sum(o.status == s for o in outcomes) for s in ("ok", "skipped", "checked")}
         failed = sum(o.failed for o in outcomes)

@@ -11,19 +11,19 @@ import torch
 from jaxtyping import Float
 
 from seedfold import __version__
-from seedfold.data_pipeline import output, stereochemistry
+from seedfold.data_pipeline import output
+from seedfold.data_pipeline.alignments import read_msa
 from seedfold.data_pipeline.chemistry import ONE_LETTER, UNKNOWN
 from seedfold.data_pipeline.disorder import fraction_disordered
-from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.features import Features, collate
 from seedfold.data_pipeline.featurize import FeatureOptions, featurize
 from seedfold.data_pipeline.mmcif_tables import Metadata
-from seedfold.data_pipeline.alignments import read_msa
 from seedfold.data_pipeline.msa import ChainMsa, msa_depth
 from seedfold.data_pipeline.query import Entity, Query
+from seedfold.data_pipeline.stereochemistry import StereoReport, check
 from seedfold.data_pipeline.structure import Chain, Structure, build_structure
-from seedfold.data_pipeline.tokens import tokenize
 from seedfold.data_pipeline.templates import Template, TemplateError, read_template
+from seedfold.data_pipeline.tokens import tokenize
 from seedfold.memory import out_of_memory_as_such
 from seedfold.models import LoadedModel
 from seedfold.scores import Scores, score, summary, write_full_confidences
@@ -79,6 +79,7 @@ class Prediction:
     sample: int
     coord: Float[np.ndarray, "N_atom 3"]
     scores: Scores
+    stereo: StereoReport
 
 
 def prepare(query: Query, options: FeatureOptions) -> Prepared:
@@ -211,7 +212,15 @@ def fold(
                 contact_probs=sample.contact_probs[0],
                 disorder=[fraction_disordered(prepared.structure, coord)],
             )
-            found.append(Prediction(seed=seed, sample=sample.index, coord=coord, scores=scores))
+            found.append(
+                Prediction(
+                    seed=seed,
+                    sample=sample.index,
+                    coord=coord,
+                    scores=scores,
+                    stereo=check(prepared.structure, coord),
+                )
+            )
     return found
 
 
@@ -272,12 +281,11 @@ def write_predictions(
         }
         numbers = summary(scores, [c.id for c in structure.chains], num_recycles=n_cycles - 1)
         _write_json(folder / f"{name}_summary_confidences_{rank}.json", {**words, **numbers})
-        report = stereochemistry.check(structure, coord)
-        content = {"notes": list(model.notes), **report.to_json()}
+        content = {"notes": list(model.notes), **prediction.stereo.to_json()}
         _write_json(folder / f"{name}_stereochemistry_{rank}.json", content)
     with (folder / "ranking_scores.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow("rank seed sample ranking_score ptm iptm file model".split())
+        table.writerow(["rank", "seed", "sample", "ranking_score", "ptm", "iptm", "file", "model"])
         for rank, p in enumerate(predictions):
             numbers = (p.scores.ranking_score, p.scores.ptm, p.scores.iptm)
             row = ["" if np.isnan(v) else f"{v:.4f}" for v in numbers]

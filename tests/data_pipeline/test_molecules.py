@@ -65,6 +65,7 @@ def test_smiles_and_ccd_give_one_molecule(code: str) -> None:
 def test_a_metal_complex_with_crowded_nitrogens_is_read() -> None:
     ours, theirs = component_from_smiles(HEM, "LIG_1"), component("HEM")
     assert ours.elements.count("FE") == 1
+    assert np.isfinite(conformer(ours, 0)).all()
     assert sorted(_graph(ours)[1]) == sorted(_graph(theirs)[1])
 
 
