@@ -198,7 +198,7 @@ def relative_errors(folder: Path, dtype: torch.dtype = torch.float32) -> dict[st
     stored = load_file(folder / "outputs.safetensors")
     features = load_file(folder / "features.safetensors")
     weights = load_file(folder / "reference_state_dict.safetensors")
-    model = SeedFold(protenix_config(config)).to(dtype).eval()
+    model = SeedFold(protenix_config(config, weights)).to(dtype).eval()
     model.load_state_dict(convert_protenix(weights, model))
     f = golden_features(features).to(dtype)
     templates = golden_templates(features)

@@ -22,8 +22,6 @@ from seedfold.model.trunk import TrunkState
 N_PLDDT, N_PAE, N_PDE, N_RESOLVED, N_DISTOGRAM = 50, 64, 64, 2, 64
 MAX_ERROR = 32.0
 """Upper edge of the last PAE and PDE bin, Angstrom; bins are 0.5 A wide."""
-N_SLOTS = 24
-"""Atoms per token that have a head of their own."""
 DISTANCE_EDGES = (3.25, 50.75, 39)
 """First and last lower edge and number of the distance bins; the last bin is open."""
 DISTOGRAM_EDGES = (2.3125, 21.6875, N_DISTOGRAM - 1)
@@ -43,7 +41,7 @@ class Confidence:
     resolved: Float[Tensor, "B N_sample N_atom 2"]
 
 
-def atom_slots(f: Features) -> Int[Tensor, "B N_atom"]:
+def atom_slots(f: Features, n_slots: int = 24) -> Int[Tensor, "B N_atom"]:
     """Place of each atom in its residue's full list of atoms, which begins at 0.
 
     Polymer tokens hold their atoms in the order of that list. A nucleotide's begins with OP3, which
@@ -53,7 +51,7 @@ def atom_slots(f: Features) -> Int[Tensor, "B N_atom"]:
     first = position.new_full(f.restype.shape, f.n_atom)
     first = first.scatter_reduce(-1, f.atom_to_token.long(), position, "amin")
     slot = position - first.gather(-1, f.atom_to_token.long())
-    return (slot + _missing_atoms(f, first)).clamp(0, N_SLOTS - 1)
+    return (slot + _missing_atoms(f, first)).clamp(0, n_slots - 1)
 
 
 def _missing_atoms(f: Features, first: Int[Tensor, "B N_token"]) -> Int[Tensor, "B N_atom"]:
@@ -78,7 +76,8 @@ class ConfidenceHead(nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """`s_norm`: clamp and LayerNorm of `s`; `raw_distance`: distances also enter as they are;
-        `head_norms`: a LayerNorm before every head (AF3's code and Protenix; not in the SI).
+        `head_norms`: a LayerNorm before every head (AF3's code and Protenix; not in the SI);
+        `n_slots`: atoms of a token that have a head of their own.
         """
 
         pairformer: PairformerStack.Config = field(
@@ -87,6 +86,7 @@ class ConfidenceHead(nn.Module):
         s_norm: bool = False
         raw_distance: bool = False
         head_norms: bool = True
+        n_slots: int = 24
 
     def __init__(self, config: Config, c_s_inputs: int, c_s: int, c_z: int):
         super().__init__()
@@ -104,8 +104,8 @@ class ConfidenceHead(nn.Module):
         self.layer_norm_plddt, self.layer_norm_resolved = norm(c_s), norm(c_s)
         self.linear_pae = Linear(c_z, N_PAE, init="zeros")
         self.linear_pde = Linear(c_z, N_PDE, init="zeros")
-        self.weight_plddt = nn.Parameter(torch.zeros(N_SLOTS, c_s, N_PLDDT))
-        self.weight_resolved = nn.Parameter(torch.zeros(N_SLOTS, c_s, N_RESOLVED))
+        self.weight_plddt = nn.Parameter(torch.zeros(config.n_slots, c_s, N_PLDDT))
+        self.weight_resolved = nn.Parameter(torch.zeros(config.n_slots, c_s, N_RESOLVED))
 
     def forward(
         self, f: Features, state: TrunkState, x: Float[Tensor, "B N_sample N_atom 3"]
@@ -140,7 +140,7 @@ class ConfidenceHead(nn.Module):
             s, z = s.to(dtype), z.to(dtype)
             pae = self.linear_pae(self.layer_norm_pae(z))
             pde = self.linear_pde(self.layer_norm_pde(z + z.transpose(1, 2)))
-            slots = atom_slots(f)
+            slots = atom_slots(f, self.weight_plddt.shape[0])
             plddt = _per_slot(self.layer_norm_plddt(s), self.weight_plddt, f, slots)
             resolved = _per_slot(self.layer_norm_resolved(s), self.weight_resolved, f, slots)
         return plddt, pae, pde, resolved

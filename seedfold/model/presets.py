@@ -111,18 +111,22 @@ def protenix(
     template_c: int = 64,
     hidden_scale_up: bool = False,
     input_atom_encoder_blocks: int = 3,
+    input_atom_heads: int = 4,
     atom_encoder_blocks: int = 3,
     atom_decoder_blocks: int = 3,
     atom_heads: int = 4,
     diffusion_transformer_blocks: int = 24,
     diffusion_transformer_heads: int = 16,
     confidence_blocks: int = 4,
+    confidence_heads: int = 16,
+    max_atoms_per_token: int = 24,
     n_cycles: int = 10,
     sampler: SamplerConfig | None = None,
 ) -> SeedFold.Config:
     """A network of bytedance/Protenix, v1 by default; the names are those of its configuration.
 
-    Without `hidden_scale_up` the triangle operations keep 4 heads of 32 and 128 hidden channels
+    The confidence head and the input embedder have heads of their own number there, which no
+    option of Protenix changes. Without `hidden_scale_up` the triangle operations keep 4 heads of 32 and 128 hidden channels
     whatever the pair width is.
     """
 
@@ -133,10 +137,12 @@ def protenix(
             transition_n=n,
         )
 
-    def pairformer(n_blocks: int) -> PairformerStack.Config:
-        return PairformerStack.Config(n_blocks=n_blocks, n_heads=pairformer_heads, pair=pair(c_z))
+    def pairformer(n_blocks: int, n_heads: int) -> PairformerStack.Config:
+        return PairformerStack.Config(n_blocks=n_blocks, n_heads=n_heads, pair=pair(c_z))
 
-    mixer = LocalWindow.Config(n_heads=atom_heads, key_adaln="chained", pair_norm="per_block")
+    def mixer(n_heads: int) -> LocalWindow.Config:
+        return LocalWindow.Config(n_heads=n_heads, key_adaln="chained", pair_norm="per_block")
+
     return SeedFold.Config(
         c_s=c_s,
         c_z=c_z,
@@ -148,14 +154,16 @@ def protenix(
         n_cycles=n_cycles,
         element_offset=-1,
         distogram_bias=True,
-        embedding=InputFeatureEmbedder.Config(atom_mixer=mixer, n_blocks=input_atom_encoder_blocks),
+        embedding=InputFeatureEmbedder.Config(
+            atom_mixer=mixer(input_atom_heads), n_blocks=input_atom_encoder_blocks
+        ),
         trunk=Trunk.Config(
             z_init_from="s_init",
             template=TemplateEmbedder.Config(
                 n_blocks=template_blocks, c=template_c, pair=pair(template_c, n=2)
             ),
             msa=MSAModule.Config(n_blocks=msa_blocks, c_head=8, pair=pair(c_z)),
-            pairformer=pairformer(pairformer_blocks),
+            pairformer=pairformer(pairformer_blocks, pairformer_heads),
         ),
         diffusion=DiffusionModule.Config(
             conditioning=DiffusionConditioning.Config(c_cond=c_s, relative_positions="encoded"),
@@ -164,13 +172,16 @@ def protenix(
                 n_heads=diffusion_transformer_heads,
                 pair_norm="per_block",
             ),
-            atom_mixer=mixer,
+            atom_mixer=mixer(atom_heads),
             n_encoder_blocks=atom_encoder_blocks,
             n_decoder_blocks=atom_decoder_blocks,
         ),
         sampler=sampler or SamplerConfig(end_at_zero=True),
         confidence=ConfidenceHead.Config(
-            pairformer=pairformer(confidence_blocks), s_norm=True, raw_distance=True
+            pairformer=pairformer(confidence_blocks, confidence_heads),
+            s_norm=True,
+            raw_distance=True,
+            n_slots=max_atoms_per_token,
         ),
     )
 

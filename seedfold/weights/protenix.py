@@ -191,11 +191,31 @@ def _split_atom_features(source: dict[str, Tensor], prefix: str) -> None:
         source[f"{prefix}linear_no_bias_{name}.weight"] = part
 
 
-def protenix_config(config: Mapping[str, Any]) -> SeedFold.Config:
+_HEADS = {
+    "pairformer_heads": "pairformer_stack.blocks.0.",
+    "confidence_heads": "confidence_head.pairformer_stack.blocks.0.",
+    "input_atom_heads": "input_embedder.atom_attention_encoder.atom_transformer."
+    "diffusion_transformer.blocks.0.",
+    "atom_heads": "diffusion_module.atom_attention_encoder.atom_transformer."
+    "diffusion_transformer.blocks.0.",
+    "diffusion_transformer_heads": "diffusion_module.diffusion_transformer.blocks.0.",
+}
+"""Options of `presets.protenix` that the projection of a pair bias gives away."""
+
+
+def protenix_config(
+    config: Mapping[str, Any], source: Mapping[str, Tensor] | None = None
+) -> SeedFold.Config:
     """The configuration of a Protenix network from its widths and depths.
 
     Args:
         config: arguments of `presets.protenix`, all optional; other keys are ignored.
+        source: its weights; the numbers of heads are then read off them.
     """
     known = inspect.signature(presets.protenix).parameters
-    return presets.protenix(**{key: value for key, value in config.items() if key in known})
+    options = {key: value for key, value in config.items() if key in known}
+    for option, prefix in _HEADS.items():
+        bias = (source or {}).get(f"{prefix}attention_pair_bias.linear_nobias_z.weight")
+        if bias is not None:
+            options[option] = len(bias)
+    return presets.protenix(**options)
