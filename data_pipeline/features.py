@@ -113,6 +113,7 @@ class Features(_Tensors):
     ref_atom_name_chars: Int[Tensor, "*B N_atom 4"]
     ref_space_uid: Int[Tensor, "*B N_atom"]
     atom_to_token: Int[Tensor, "*B N_atom"]
+    atom_slot: Int[Tensor, "*B N_atom"]
     atom_mask: Bool[Tensor, "*B N_atom"]
     centre_atom: Int[Tensor, "*B N_token"]
     representative_atom: Int[Tensor, "*B N_token"]

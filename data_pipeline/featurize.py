@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from seedfold.data_pipeline.chemistry import ATOMIC_NUMBER, KINDS, atom_name_chars
-from seedfold.data_pipeline.components import Component
+from seedfold.data_pipeline.chemistry import ATOMIC_NUMBER, KINDS, RESTYPES, atom_name_chars
+from seedfold.data_pipeline.components import Component, component
 from seedfold.data_pipeline.features import Features
 from seedfold.data_pipeline.molecules import conformer, formal_charges
 from seedfold.data_pipeline.msa import ChainMsa, msa_features
@@ -65,6 +65,7 @@ def featurize(
         **template_features(tokens, structure, templates or {}, max_templates=options.n_templates),
         "token_mask": np.ones(len(tokens), dtype=bool),
         "atom_mask": np.ones(len(structure.atoms), dtype=bool),
+        "atom_slot": _atom_slots(tokens, structure),
         "cyclic_period": _cyclic_period(tokens, structure),
         "token_bonds": token_bonds(tokens, structure),
         "frame_atoms": frames,
@@ -123,6 +124,20 @@ _TOKEN_FEATURES = (
 def _cyclic_period(tokens: Tokens, structure: Structure) -> Int[np.ndarray, " N_token"]:
     periods = np.array([len(c.residues) if c.cyclic else 0 for c in structure.chains])
     return periods[tokens.asym_id]
+
+
+def _atom_slots(tokens: Tokens, structure: Structure) -> Int[np.ndarray, " N_atom"]:
+    """Place of every atom in the CCD's list of its standard residue, 0 in atomised residues."""
+    names, _ = _as_seen(structure)
+    slots = np.zeros(len(names), dtype=np.int64)
+    places: dict[str, dict[str, int]] = {}
+    for i, token in enumerate(tokens.atom_to_token.tolist()):
+        if tokens.standard[token]:
+            code = RESTYPES[tokens.restype[token]]
+            if code not in places:
+                places[code] = {name: k for k, name in enumerate(component(code).atom_names)}
+            slots[i] = places[code][names[i]]
+    return slots
 
 
 def _as_seen(structure: Structure) -> tuple[list[str], list[str]]:

@@ -71,6 +71,7 @@ def golden_features(stored: dict[str, Tensor]) -> Features:
         ref_atom_name_chars=stored["ref_atom_name_chars"].long(),
         ref_space_uid=stored["ref_space_uid"].long(),
         atom_to_token=atom_to_token,
+        atom_slot=stored["atom_to_tokatom_idx"].long(),
         atom_mask=true.expand(n_atom),
         centre_atom=representative,
         representative_atom=representative,
@@ -163,7 +164,7 @@ def _record_trunk(record: Recorder, model: SeedFold) -> None:
     record("mid_msa0_opm_pass1", blocks[0].outer_product_mean, _pair)
     record("mid_msa_z_pass1", trunk.msa_module, _pair)
     stack: Any = trunk.pairformer.blocks
-    for i in (0, 1):
+    for i in range(min(2, len(stack))):
         record(f"mid_pairformer{i}_pass1_s", stack[i], lambda o: o[0][0])
         record(f"mid_pairformer{i}_pass1_z", stack[i], lambda o: _pair(o[1]))
     block = stack[0].pair_block

@@ -160,6 +160,7 @@ def _atoms_and_tokens(f: Features, golden: dict[str, np.ndarray]) -> Iterator[Ch
     rank = np.array([names.index(str(i + 1)) for i in f.entity_id.tolist()])
     yield _equal("entity_id", rank, golden["entity_id"])
     yield _equal("atom_to_token", f.atom_to_token.numpy(), golden["atom_to_token_idx"])
+    yield _equal("atom_slot", f.atom_slot.numpy(), golden["atom_to_tokatom_idx"])
     kind = f.kind[f.atom_to_token].numpy()
     for i, name in enumerate(KINDS):
         yield _equal(f"is_{name}", (kind == i).astype(int), golden[f"is_{name}"])

@@ -79,6 +79,8 @@ def example():
     first = torch.tensor([sum(sizes[:t]) for t in range(N_TOKEN)])
     names = torch.arange(N_ATOM * 4).reshape(N_ATOM, 4) * 7 % 64
     names[28] = torch.tensor([ord(c) - 32 for c in "P   "])
+    slots = torch.arange(N_ATOM) - first[atom_to_token]
+    slots[atom_to_token == 6] += 1  # the nucleotide has no OP3, which is slot 0
     frame = torch.linalg.qr(wave(1, N_TOKEN, 3, 3, phase=0.4))[0]
     true = torch.ones((), dtype=torch.bool)
     backbone = torch.arange(N_TOKEN)[None] % 4 != 1
@@ -112,6 +114,7 @@ def example():
         "ref_atom_name_chars": names,
         "ref_space_uid": atom_to_token.clamp(max=7),
         "atom_to_token": atom_to_token,
+        "atom_slot": slots,
         "atom_mask": true.expand(N_ATOM),
         "centre_atom": first,
         "representative_atom": first + torch.tensor(sizes) // 2,
@@ -464,8 +467,7 @@ def confidence(w, f, s_inputs, s, z, x):  # 31
     bins = torch.stack([(d > a) & (d <= b) for a, b in pairwise(edges)], -1).double()
     s, z = pairformer(w.under("pairformer"), s, z + w.linear("linear_distance_bin", bins))
     index = f["atom_to_token"]
-    slots = torch.tensor([i - int((index < t).sum()) for i, t in enumerate(index)])
-    slots[index == 6] += 1  # the nucleotide has no OP3, which is slot 0
+    slots = f["atom_slot"]
     out = {
         "pae_logits": w.linear("linear_pae", w.norm("layer_norm_pae", z)),
         "pde_logits": w.linear("linear_pde", w.norm("layer_norm_pde", z + z.transpose(0, 1))),

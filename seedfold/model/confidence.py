@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seedfold.data_pipeline.chemistry import KINDS
 from seedfold.data_pipeline.features import Features
 from seedfold.model.atoms import gather_tokens
 from seedfold.model.pairformer import PairformerStack
@@ -28,7 +27,6 @@ DISTOGRAM_EDGES = (2.3125, 21.6875, N_DISTOGRAM - 1)
 """First and last edge between distogram bins, Angstrom, and their number; both ends are open."""
 _CONTACT = 8.0
 _MAX_S = 512.0
-_NUCLEOTIDE_START = ("OP3 ", "P   ", "OP1 ", "OP2 ", "O5' ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,35 +37,6 @@ class Confidence:
     pae: Float[Tensor, "B N_sample N_token N_token 64"]
     pde: Float[Tensor, "B N_sample N_token N_token 64"]
     resolved: Float[Tensor, "B N_sample N_atom 2"]
-
-
-def atom_slots(f: Features, n_slots: int = 24) -> Int[Tensor, "B N_atom"]:
-    """Place of each atom in its residue's full list of atoms, which begins at 0.
-
-    Polymer tokens hold their atoms in the order of that list. A nucleotide's begins with OP3, which
-    only a 5' end has; an inner one therefore starts at slot 1, one without phosphate at 4.
-    """
-    position = torch.arange(f.n_atom, device=f.atom_to_token.device).expand_as(f.atom_to_token)
-    first = position.new_full(f.restype.shape, f.n_atom)
-    first = first.scatter_reduce(-1, f.atom_to_token.long(), position, "amin")
-    slot = position - first.gather(-1, f.atom_to_token.long())
-    return (slot + _missing_atoms(f, first)).clamp(0, n_slots - 1)
-
-
-def _missing_atoms(f: Features, first: Int[Tensor, "B N_token"]) -> Int[Tensor, "B N_atom"]:
-    """How many atoms the list has before the first atom of the token."""
-    chars = f.ref_atom_name_chars
-    index = first.clamp_max(f.n_atom - 1)[..., None].expand(*first.shape, 4)
-    name = chars.gather(-2, index.to(torch.int64))
-    starts = chars.new_tensor([[ord(c) - 32 for c in atom] for atom in _NUCLEOTIDE_START])
-    offset = (name[..., None, :] == starts).all(-1).int().argmax(-1)
-    count = torch.zeros_like(first).scatter_add(
-        -1, f.atom_to_token.long(), f.atom_mask.to(first.dtype)
-    )
-    nucleotide = (f.kind == KINDS.index("dna")) | (f.kind == KINDS.index("rna"))
-    # An atomised residue has one atom a token and no list.
-    offset = offset * (nucleotide & (count > 1))
-    return offset.gather(-1, f.atom_to_token.long())
 
 
 class ConfidenceHead(nn.Module):
@@ -140,7 +109,7 @@ class ConfidenceHead(nn.Module):
             s, z = s.to(dtype), z.to(dtype)
             pae = self.linear_pae(self.layer_norm_pae(z))
             pde = self.linear_pde(self.layer_norm_pde(z + z.transpose(1, 2)))
-            slots = atom_slots(f, self.weight_plddt.shape[0])
+            slots = f.atom_slot.clamp_max(self.weight_plddt.shape[0] - 1)
             plddt = _per_slot(self.layer_norm_plddt(s), self.weight_plddt, f, slots)
             resolved = _per_slot(self.layer_norm_resolved(s), self.weight_resolved, f, slots)
         return plddt, pae, pde, resolved

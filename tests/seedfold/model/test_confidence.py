@@ -1,31 +1,8 @@
-import dataclasses
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from seedfold.data_pipeline.features import collate
-from seedfold.model.confidence import atom_slots, contact_probs
-
-
-@pytest.mark.parametrize("name", ["protenix_a", "protenix_b"])
-def test_slots_are_protenixs(name, check_golden, golden_folders):
-    """`atom_to_tokatom_idx` of Protenix's featuriser, for proteins, DNA, RNA and ligands."""
-    folder = next((f for f in golden_folders if f.name == name), None)
-    if folder is None:
-        pytest.skip(f"no golden folder {name}")
-    stored = load_file(folder / "features.safetensors")
-    slots = atom_slots(check_golden.golden_features(stored))[0]
-    assert torch.equal(slots, stored["atom_to_tokatom_idx"].long())
-
-
-def test_slots_of_a_nucleotide_without_phosphate(small_example):
-    """The list of a nucleotide is OP3, P, OP1, OP2, O5', ...: without phosphate it starts at 4."""
-    chars = small_example.ref_atom_name_chars.clone()
-    for name, start in (("OP3 ", 0), ("P   ", 1), ("O5' ", 4), ("C1' ", 0)):
-        chars[28] = torch.tensor([ord(c) - 32 for c in name])
-        f = dataclasses.replace(small_example, ref_atom_name_chars=chars)
-        assert atom_slots(collate([f]))[0, 28:31].tolist() == [start, start + 1, start + 2]
+from seedfold.model.confidence import contact_probs
 
 
 def test_padding_changes_nothing(small_network, small_example, padded_example):
