@@ -106,19 +106,12 @@ def build_structure(query: Query, *, terminal_atoms: bool = True) -> Structure:
     Raises:
         InputError: for an unknown code or atom, an impossible bond or molecule.
     """
-    builder = _Builder(query)
-    for entity_id, entity in enumerate(query.entities):
-        builder.add_entity(entity_id, entity)
-    for first, second in query.bonds:
-        builder.add_bond(first, second)
-    builder.drop_leaving_atoms()
-    if not terminal_atoms:
-        builder.drop_terminal_atoms()
-    builder.check_bonds()
-    return builder.structure()
+    return StructureBuilder(query).build(terminal_atoms=terminal_atoms)
 
 
-class _Builder:
+class StructureBuilder:
+    """The steps of `build_structure`, one method each; `residues` are those of every chain."""
+
     def __init__(self, query: Query):
         self.query = query
         self.chains: list[Chain] = []
@@ -127,6 +120,18 @@ class _Builder:
         self.components: dict[str, Component] = {}
         self.warnings: list[str] = []
         self._made: dict[str | Document, Component] = {}
+
+    def build(self, *, terminal_atoms: bool = True) -> Structure:
+        """Takes all steps; see `build_structure`."""
+        for entity_id, entity in enumerate(self.query.entities):
+            self.add_entity(entity_id, entity)
+        for first, second in self.query.bonds:
+            self.add_bond(first, second)
+        self.drop_leaving_atoms()
+        if not terminal_atoms:
+            self.drop_terminal_atoms()
+        self.check_bonds()
+        return self.structure()
 
     def add_entity(self, entity_id: int, entity: Entity) -> None:
         parts = self._components_of(entity)

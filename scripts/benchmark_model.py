@@ -8,6 +8,11 @@ without, run alone at the same shapes in blocks as small as its own. Both are ti
 fastest of several runs counts, so that other work on the machine disturbs both or neither. Peak
 memory is the growth of the process's resident size during one run, in pair tensors (n * n * c_z
 numbers); Linux only.
+
+    python scripts/benchmark_model.py --predict nano seedfold_128 --inputs examples/monomer.fasta
+
+Whole predictions, features to scores, of networks with random weights: seconds, the peak resident
+size of the process, and the forecast of it that `seedfold predict` would have shown.
 """
 
 import argparse
@@ -19,9 +24,17 @@ from pathlib import Path
 
 import torch
 
+from seedfold.data_pipeline.dialects import read_queries
+from seedfold.data_pipeline.featurize import FeatureOptions
+from seedfold.memory import GIB, PeakMemory
 from seedfold.model.pairformer import PairBlock, PairformerStack
+from seedfold.model.presets import PRESETS
+from seedfold.model.seedfold import SeedFold
 from seedfold.model.triangle import TRIANGLE_ATTENTIONS
+from seedfold.models import LoadedModel
+from seedfold.prediction import Settings, fold, prepare
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 C_S = 384
 ROWS = 8
 """Rows of the pair representation that the matrix products take at a time."""
@@ -34,7 +47,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="*", default=[128, 256, 384, 512])
     parser.add_argument("--kind", choices=list(TRIANGLE_ATTENTIONS), default="softmax")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--predict", nargs="*", metavar="PRESET", choices=list(PRESETS))
+    parser.add_argument("--inputs", nargs="*", type=Path, default=[EXAMPLES / "monomer.fasta"])
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--cycles", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
+    if arguments.predict:
+        settings = Settings(
+            n_samples=arguments.samples, n_cycles=arguments.cycles, n_steps=arguments.steps
+        )
+        prediction_table(arguments.predict, arguments.inputs, settings)
+        return
     with torch.inference_mode():
         pairformer_table(arguments.c_z, arguments.n, arguments.kind, arguments.repeats)
 
@@ -56,6 +80,31 @@ def pairformer_table(widths: list[int], lengths: list[int], kind: str, repeats: 
                 f"| {peak / 2**20:.0f} | {peak / pair:.2f} |",
                 flush=True,
             )
+
+
+def prediction_table(presets: list[str], inputs: list[Path], settings: Settings) -> None:
+    """Whole predictions, one process for all: peaks include what a process needs anyway."""
+    print(f"Whole predictions, fp32, {torch.get_num_threads()} threads, {settings}\n")
+    print("| preset | tokens | atoms | MSA rows | seconds | peak GiB | forecast GiB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    cpu, options = torch.device("cpu"), FeatureOptions()
+    for name in presets:
+        network = SeedFold(PRESETS[name]()).eval()
+        model = LoadedModel(
+            name=name, network=network, device=cpu, precision="fp32", trained=False, options=options
+        )
+        for path in inputs:
+            prepared = prepare(read_queries(path)[0], options)
+            sizes = prepared.n_token, prepared.n_atom, prepared.n_msa
+            expected = model.forecast(*sizes, settings.n_samples)
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            start = time.perf_counter()
+            with PeakMemory(cpu) as peak:
+                fold(model, prepared, 1, settings, lambda *_: None)
+            seconds = time.perf_counter() - start
+            forecast = expected.peak(expected.chunks[0], settings.n_samples) / GIB
+            row = f"| {name} | {sizes[0]} | {sizes[1]} | {sizes[2]} | {seconds:.1f} "
+            print(row + f"| {peak.gib:.2f} | {forecast:.2f} |", flush=True)
 
 
 def pairformer_case(n: int, c_z: int, kind: str) -> tuple[Callable[[], object], Callable[[], None]]:

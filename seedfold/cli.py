@@ -49,7 +49,7 @@ def predict(
     inputs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="FASTA, YAML or JSON files (our own form, Boltz, AlphaFold 3, Chai, Protenix), "
             "or folders of them.",
             show_default=False,

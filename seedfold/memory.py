@@ -18,8 +18,8 @@ from seedfold.kernels import memory_budget
 from seedfold.model.seedfold import SeedFold
 
 MIB, GIB = 2**20, 2**30
-CHUNKS = (512 * MIB, 128 * MIB, 32 * MIB, 8 * MIB)
-"""Bytes an operation may use for its temporary tensors, rung by rung."""
+CHUNKS = {"cpu": (8 * MIB, 2 * MIB), "gpu": (GIB, 256 * MIB, 64 * MIB, 16 * MIB)}
+"""Bytes an operation may use for its temporary tensors, rung by rung; the first is its own."""
 
 # Measured on CPU in fp32, see docs/predicting.md.
 _PROCESS = 0.75 * GIB
@@ -41,6 +41,7 @@ class Forecast:
     per_sample: float
     n_samples: int
     available: float
+    chunks: tuple[int, ...]
 
     def peak(self, chunk: int, parallel_samples: int) -> float:
         """Peak with this chunk size and so many samples at a time."""
@@ -77,8 +78,9 @@ class Rung:
 
 def ladder(forecast: Forecast, n_samples: int) -> list[Rung]:
     """The rungs from the first that should fit to the smallest."""
-    rungs = [Rung(chunk=CHUNKS[0], parallel_samples=n_samples)]
-    rungs += [Rung(chunk=chunk, parallel_samples=1) for chunk in CHUNKS[n_samples == 1 :]]
+    first, chunks = forecast.chunks[0], forecast.chunks[n_samples == 1 :]
+    rungs = [Rung(chunk=first, parallel_samples=n_samples)]
+    rungs += [Rung(chunk=chunk, parallel_samples=1) for chunk in chunks]
     fitting = [
         i
         for i, rung in enumerate(rungs)
@@ -112,6 +114,7 @@ def forecast(
         per_sample=per_sample,
         n_samples=n_samples,
         available=available(device),
+        chunks=CHUNKS["cpu" if device.type == "cpu" else "gpu"],
     )
 
 

@@ -102,7 +102,12 @@ def prepare(query: Query, options: FeatureOptions) -> Prepared:
         if msa is not None:
             msas[entity_id] = msa
             warnings += [w for m in (msa.paired, msa.unpaired) if m is not None for w in m.warnings]
-        templates[entity_id] = tuple(_read_templates(entity, sequence, warnings, lines))
+        found = tuple(_read_templates(entity, sequence, warnings, lines))
+        templates[entity_id] = found[: options.n_templates]
+        if len(found) > options.n_templates:
+            warnings.append(
+                f"{entity.where}: only the first {options.n_templates} templates are used"
+            )
     features = featurize(structure, msas=msas, templates=templates, seed=0, options=options)
     size = f"{features.n_token} tokens, {features.n_atom} atoms, {len(structure.chains)} chains"
     return Prepared(

@@ -125,9 +125,9 @@ def protenix(
 ) -> SeedFold.Config:
     """A network of bytedance/Protenix, v1 by default; the names are those of its configuration.
 
-    The confidence head and the input embedder have heads of their own number there, which no
-    option of Protenix changes. Without `hidden_scale_up` the triangle operations keep 4 heads of 32 and 128 hidden channels
-    whatever the pair width is.
+    Without `hidden_scale_up` the triangle operations keep 4 heads of 32 and 128 hidden channels
+    whatever the pair width is. No option of Protenix changes the numbers of heads of the confidence
+    head and of the input embedder.
     """
 
     def pair(width: int, n: int = 4) -> PairBlock.Config:

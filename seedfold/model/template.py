@@ -1,8 +1,9 @@
 """Template embedding. Source: AF3 SI, Algorithm 16.
 
 Deviations: as in the public models distances have 39 classes by their squares, the first from
-3.25 Angstrom up, and the mean runs over all template slots, empty ones included. Coordinates are
-turned into pair features here, not by the data pipeline: they are much larger than their source.
+3.25 Angstrom up, and the mean runs over all template slots, empty ones included; equal slots, such
+as empty ones, are embedded once and counted as often as they occur. Coordinates are turned into
+pair features here, not by the data pipeline: they are much larger than their source.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class TemplatePairFeatures:
 
     `distogram` is a bin index, which `distogram_mask` says whether to read. `unit_vector` points
     from the origin of i's backbone frame to that of j in the frame of i; it is 0 outside
-    `backbone_mask`.
+    `backbone_mask`. `counts` says how many equal slots each one stands for; None = itself alone.
     """
 
     restype: Int[Tensor, "B N_templ N_token"]
@@ -39,30 +40,52 @@ class TemplatePairFeatures:
     pseudo_beta_mask: Bool[Tensor, "B N_templ N_token N_token"]
     unit_vector: Float[Tensor, "B N_templ N_token N_token 3"]
     backbone_mask: Bool[Tensor, "B N_templ N_token N_token"]
+    counts: tuple[int, ...] | None = None
 
 
 def template_pair_features(f: Features) -> TemplatePairFeatures:
     """Computes distances and directions between the template's residues of each chain."""
+    counts = _count_equal_slots(f)
+    slots = list(counts)
     same_chain = (f.asym_id[:, :, None] == f.asym_id[:, None, :])[:, None]
     real = f.token_mask[:, None]
-    pseudo_beta_mask = _pairs(f.template_pseudo_beta_mask & real) & same_chain
-    backbone_mask = _pairs(f.template_backbone_mask & real) & same_chain
+    pseudo_beta_mask = _pairs(f.template_pseudo_beta_mask[:, slots] & real) & same_chain
+    backbone_mask = _pairs(f.template_backbone_mask[:, slots] & real) & same_chain
 
-    distance = _offsets(f.template_pseudo_beta).norm(dim=-1)
+    distance = _offsets(f.template_pseudo_beta[:, slots]).norm(dim=-1)
     edges = torch.linspace(FIRST_EDGE, LAST_EDGE, N_BINS).to(distance)
     bins = torch.bucketize(distance, edges)  # 0 is below the first edge.
 
     # Columns of a frame are its axes: a vector's components are its products with them.
-    unit_vector = _offsets(f.template_origin) @ f.template_frame
+    unit_vector = _offsets(f.template_origin[:, slots]) @ f.template_frame[:, slots]
     unit_vector = unit_vector / (unit_vector.norm(dim=-1, keepdim=True) + 1e-6)
     return TemplatePairFeatures(
-        restype=f.template_restype,
+        restype=f.template_restype[:, slots],
         distogram=(bins - 1).clamp(min=0),
         distogram_mask=pseudo_beta_mask & (bins > 0),
         pseudo_beta_mask=pseudo_beta_mask,
         unit_vector=unit_vector * backbone_mask[..., None],
         backbone_mask=backbone_mask,
+        counts=tuple(counts.values()),
     )
+
+
+def _count_equal_slots(f: Features) -> dict[int, int]:
+    """First of every kind of slot -> how many there are, over the whole batch."""
+    fields = (
+        f.template_restype,
+        f.template_backbone_mask,
+        f.template_pseudo_beta_mask,
+        f.template_frame,
+        f.template_origin,
+        f.template_pseudo_beta,
+    )
+    counts: dict[int, int] = {}
+    for slot in range(f.template_restype.shape[1]):
+        known = (k for k in counts if all(torch.equal(t[:, k], t[:, slot]) for t in fields))
+        first = next(known, slot)
+        counts[first] = counts.get(first, 0) + 1
+    return counts
 
 
 class TemplateEmbedder(nn.Module):
@@ -98,16 +121,16 @@ class TemplateEmbedder(nn.Module):
         pair_mask: Bool[Tensor, "B N_token N_token"],
     ) -> Float[Tensor, "B N_token N_token c_z"]:
         """Returns the update of `z`; there must be at least one template."""
-        n_templates = templates.restype.shape[1]
-        assert n_templates > 0
+        counts = templates.counts or (1,) * templates.restype.shape[1]
+        assert counts
         v_z = self.linear_z(self.layer_norm_z(z))
         u = torch.zeros_like(v_z)
-        for template in range(n_templates):
+        for template, count in enumerate(counts):
             v = v_z + self.embed_features(templates, template)
             for block in self.blocks:
                 v = block(v, pair_mask)
-            u = u + self.layer_norm_v(v)
-        return self.linear_out(F.relu(u / n_templates))
+            u = u + count * self.layer_norm_v(v)
+        return self.linear_out(F.relu(u / sum(counts)))
 
     def embed_features(
         self, templates: TemplatePairFeatures, template: int

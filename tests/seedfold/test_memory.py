@@ -23,25 +23,26 @@ def forecast(available: float, n_samples: int = 5) -> Forecast:
         per_sample=1.0 * GIB,
         n_samples=n_samples,
         available=float(available),
+        chunks=CHUNKS["gpu"],
     )
 
 
 def test_the_first_rung_is_the_largest_that_fits():
     assert ladder(forecast(100 * GIB), 5)[0].parallel_samples == 5
-    tight = ladder(forecast(3.2 * GIB), 5)
-    assert [(r.chunk, r.parallel_samples) for r in tight] == [(c, 1) for c in CHUNKS[1:]]
+    tight = ladder(forecast(3.3 * GIB), 5)
+    assert [(r.chunk, r.parallel_samples) for r in tight] == [(c, 1) for c in CHUNKS["gpu"][1:]]
 
 
 def test_if_nothing_fits_the_smallest_is_tried_and_the_user_told():
     nothing = forecast(1 * GIB)
     (rung,) = ladder(nothing, 5)
-    assert rung.chunk == CHUNKS[-1] and rung.parallel_samples == 1
+    assert rung.chunk == CHUNKS["gpu"][-1] and rung.parallel_samples == 1
     assert "probably fail" in nothing.line and "probably fail" not in forecast(99 * GIB).line
 
 
 def test_one_sample_has_no_rung_twice():
     rungs = ladder(forecast(100 * GIB, 1), 1)
-    assert [(r.chunk, r.parallel_samples) for r in rungs] == [(c, 1) for c in CHUNKS]
+    assert [(r.chunk, r.parallel_samples) for r in rungs] == [(c, 1) for c in CHUNKS["gpu"]]
 
 
 def test_the_forecast_grows_with_the_square_of_the_tokens():

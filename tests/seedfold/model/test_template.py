@@ -110,7 +110,7 @@ def test_the_order_of_templates_does_not_matter_and_their_mean_is_taken(small_ne
     other = dataclasses.replace(one, restype=(one.restype + 3) % 32)
 
     def stacked(*templates):
-        names = [field.name for field in dataclasses.fields(TemplatePairFeatures)]
+        names = {field.name for field in dataclasses.fields(TemplatePairFeatures)} - {"counts"}
         return TemplatePairFeatures(
             **{n: torch.cat([getattr(t, n) for t in templates], dim=1) for n in names}
         )
@@ -123,3 +123,28 @@ def test_the_order_of_templates_does_not_matter_and_their_mean_is_taken(small_ne
         )
         torch.testing.assert_close(embedder(stacked(one, one), z, mask), embedder(one, z, mask))
         assert not torch.allclose(embedder(other, z, mask), embedder(one, z, mask))
+
+
+def test_equal_slots_are_embedded_once_and_counted(small_example):
+    """Slots (a, b, a, a): the mean over all four, from two."""
+    f = collate([small_example])
+    names = [n for n in Features.axes() if n.startswith("template_")]
+    other = {n: getattr(f, n).clone() for n in names}
+    other["template_restype"] = (other["template_restype"] + 1) % 32
+    four = {n: torch.cat([getattr(f, n), other[n], getattr(f, n), getattr(f, n)], 1) for n in names}
+    templates = template_pair_features(dataclasses.replace(f, **four))
+    assert templates.restype.shape[1] == 2 and templates.counts == (3, 1)
+    pairs = [field.name for field in dataclasses.fields(templates) if field.name != "counts"]
+    spelled_out = dataclasses.replace(
+        templates, counts=None, **{n: getattr(templates, n)[:, [0, 1, 0, 0]] for n in pairs}
+    )
+    embedder = TemplateEmbedder(TemplateEmbedder.Config(n_blocks=1, c=32), 16).double()
+    torch.nn.init.normal_(embedder.linear_out.weight)
+    z = torch.randn(1, f.n_token, f.n_token, 16, dtype=torch.float64)
+    mask = torch.ones(1, f.n_token, f.n_token, dtype=torch.bool)
+    with torch.no_grad():
+        expected = embedder(spelled_out, z, mask)
+        torch.testing.assert_close(embedder(templates, z, mask), expected)
+        assert not torch.allclose(
+            embedder(dataclasses.replace(templates, counts=(1, 3)), z, mask), expected
+        )
