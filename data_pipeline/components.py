@@ -29,6 +29,12 @@ _ORDERS = {
     ("AROM", True): BondType.AROMATIC,
 }
 
+_UNFLAGGED_CAPS: Mapping[str, tuple[str | None, str | None]] = {
+    "FOR": (None, "C"),
+    "NME": ("N", None),
+}
+"""Caps of a peptide chain whose polymer bonds (head, tail) the dictionary does not tell."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Component:
@@ -162,7 +168,7 @@ def _decode(code: str, entry: Mapping[str, np.ndarray]) -> Component:
     old_to_new = np.cumsum(heavy) - 1
     bonds = every_bond[heavy[every_bond[:, :2]].all(axis=1)]
     bonds[:, :2] = old_to_new[bonds[:, :2]]
-    head, tail = _links(names, elements[heavy], flags, type_of)
+    head, tail = _UNFLAGGED_CAPS.get(code) or _links(names, elements[heavy], flags, type_of)
     return Component(
         code=code,
         type=type_of,

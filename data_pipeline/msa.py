@@ -27,6 +27,8 @@ __all__ = ["ChainMsa", "Depth", "Msa", "msa_depth", "msa_features", "pair_rows",
 MAX_PAIRED_PER_SPECIES = 600
 """AF3's limit on the paired rows one species may fill."""
 
+MIN_RESIDUES = 5
+"""A shorter chain is left without its alignment, as in AF3's code."""
 _GAP = RESTYPE_INDEX[GAP]
 
 
@@ -182,10 +184,14 @@ def _assemble(
 ) -> list[_Part]:
     """Pairs the chains and cuts every chain's alignment into its paired and unpaired rows."""
     chains = structure.chains
-    given = [
-        msas.get(chain.entity_id) or ChainMsa(unpaired=_query_alone(tokens, asym_id, chain))
-        for asym_id, chain in enumerate(chains)
-    ]
+    given = []
+    for asym_id, chain in enumerate(chains):
+        found = msas.get(chain.entity_id)
+        if found is None:
+            found = ChainMsa(unpaired=_query_alone(tokens, asym_id, chain))
+        elif len(chain.residues) < MIN_RESIDUES:
+            found = ChainMsa(unpaired=found.pairing.select([0]))
+        given.append(found)
     widths = [g.pairing.rows.shape[1] for g in given]
     assert widths == [len(c.residues) for c in chains], "an alignment was read for another chain"
     proteins = [

@@ -4,8 +4,8 @@
 where bonds are made, and refuses what chemistry does not allow.
 
 Deviations from Protenix, whose terminal atoms are kept (AF3's own code keeps neither OXT nor OP3):
-caps (ACE, NH2, NME) and residues with other backbone names (CRO) are bonded by the terminal flags
-of the CCD, and the residue they cap loses its OXT.
+caps (ACE, FOR, NH2, NME) and residues with other backbone names (CRO) are bonded by the terminal
+flags of the CCD, and the residue they cap loses its OXT.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +134,7 @@ class StructureBuilder:
         return self.structure()
 
     def add_entity(self, entity_id: int, entity: Entity) -> None:
+        """Adds every copy of an entity, its residues joined to a polymer."""
         parts = self._components_of(entity)
         for part in parts:
             self.components[part.code] = part
@@ -162,6 +163,7 @@ class StructureBuilder:
             self._warn(entity.where, f"the {len(parts)} residues are not bonded to each other")
 
     def add_bond(self, first: AtomRef, second: AtomRef) -> None:
+        """Joins two atoms that the user named, if they are not joined yet."""
         ends = self._resolve(first), self._resolve(second)
         if any({b.first, b.second} == set(ends) for b in self.bonds):
             return
@@ -180,6 +182,7 @@ class StructureBuilder:
                     residue.keep[list(group)] = False
 
     def drop_terminal_atoms(self) -> None:
+        """Takes OXT and OP3 off the ends of the polymers."""
         for chain, residues in zip(self.chains, self.residues, strict=True):
             ends = {"protein": ((residues[-1], "OXT"),), "ligand": ()}
             for residue, name in ends.get(chain.kind, ((residues[0], "OP3"),)):
@@ -198,6 +201,7 @@ class StructureBuilder:
                 self._warn(bond.where, problem)
 
     def structure(self) -> Structure:
+        """Returns what was built."""
         residues = list(self._all())
         sizes = [int(r.keep.sum()) for r in residues]
         if 0 in sizes:

@@ -18,10 +18,12 @@ What cannot be equal, and what is compared instead:
   and Table 5), as to us. All else is compared by giving it to us as a polymer of one residue.
 - Protenix's alignment step forgets to count the copies of an ion, so that the ion and whatever
   follows it in the input get another chain's rows. From an ion on the alignment is not compared.
+- Protenix orders the paired rows of one species by an unstable sort. Where different proteins have
+  alignments, each chain's rows must be rows of ours, in any order.
 - Where no alignment is given Protenix repeats the query as a second row; we do not. With its
   alignment step off, the query is made of the residues' classes, else of the letters of the input.
-- A C-terminal NH2 is left unbonded by Protenix; we bond it, for it is an amide. That bond alone
-  may be ours only.
+- The caps NH2 and FOR are left unbonded by Protenix; we bond them, for they are amides. Their bonds
+  alone may be ours only.
 """
 
 import sys
@@ -32,7 +34,7 @@ import numpy as np
 from golden_input import golden_query, golden_structure, misaligned, read_alignments
 from safetensors.numpy import load_file
 
-from seedfold.data_pipeline.chemistry import KINDS
+from seedfold.data_pipeline.chemistry import GAP, KINDS, RESTYPE_INDEX
 from seedfold.data_pipeline.features import Features
 from seedfold.data_pipeline.featurize import featurize
 from seedfold.data_pipeline.structure import MAX_VALENCE, Structure
@@ -67,7 +69,7 @@ def compare_features(folder: Path) -> list[Check]:
     with golden_query(folder) as query:
         structure = golden_structure(query, golden)
         # What Protenix makes of an input when its alignment step is off.
-        classes = len(golden["msa"]) == 1 and (golden["msa"][0] == golden["restype"]).all()
+        classes = np.array_equal(golden["msa"], golden["restype"][None])
         msas = {} if classes else read_alignments(query)
         f = featurize(structure, msas=msas, seed=0)
     checks = [*_sizes(f, golden)]
@@ -130,24 +132,55 @@ def _bonds(structure: Structure, f: Features, golden: dict[str, np.ndarray]) -> 
     residue = [
         structure.chains[a].residues[i - 1] for a, i in zip(f.asym_id, f.residue_index, strict=True)
     ]
-    amide = np.array([code == "NH2" for code in residue])
+    amide = np.isin(residue, ("NH2", "FOR"))
     excused = f.token_bonds.numpy() & (amide[:, None] | amide[None, :])
     wrong = np.argwhere(different & ~excused)
-    note = " (but for NH2)" if (different & excused).any() else ""
+    note = " (but for caps)" if (different & excused).any() else ""
     return "token_bonds", not len(wrong), f"{len(wrong)} differ{note} {wrong[:6].tolist()}"
 
 
 def _alignment(f: Features, golden: dict[str, np.ndarray], at: np.ndarray) -> Iterator[Check]:
+    names = ("msa", "has_deletion", "deletion_value")
     n = len(golden["msa"])
     if f.msa.shape[0] == 1 and (golden["msa"] == golden["msa"][0]).all():
         n = 1
-        golden = {**golden, **{k: golden[k][:1] for k in ("msa", "has_deletion", "deletion_value")}}
-    for name in ("msa", "has_deletion"):
-        yield _equal(name, getattr(f, name).numpy()[:n, at], golden[name][:, at])
-    values = f.deletion_value.numpy()[:n, at]
-    yield _close("deletion_value", values, golden["deletion_value"][:, at], 1e-5)
+    ours, theirs = (
+        {name: rows[name][:n, at].astype(np.float32) for name in names}
+        for rows in ({name: getattr(f, name).numpy() for name in names}, golden)
+    )
+    if _paired(f) and (ours["msa"] != theirs["msa"]).any():
+        yield _rows_of_each_chain(f, golden, at)
+    else:
+        for name in ("msa", "has_deletion"):
+            yield _equal(name, ours[name], theirs[name])
+        yield _close("deletion_value", ours["deletion_value"], theirs["deletion_value"], 1e-5)
     for name in ("profile", "deletion_mean"):
         yield _close(name, getattr(f, name).numpy()[at], golden[name][at], 1e-5)
+
+
+def _paired(f: Features) -> bool:
+    """Whether rows of different proteins stand side by side."""
+    protein = f.kind == KINDS.index("protein")
+    return f.msa.shape[0] > 1 and f.entity_id[protein].unique().numel() > 1
+
+
+def _rows_of_each_chain(f: Features, golden: dict[str, np.ndarray], aligned: np.ndarray) -> Check:
+    """Whether every row that a chain has in the reference is a row of ours, or all gaps."""
+    ours, theirs = (
+        np.stack([msa, value.round(4)], axis=-1, dtype=np.float32)
+        for msa, value in (
+            (f.msa.numpy(), f.deletion_value.numpy()),
+            (golden["msa"], golden["deletion_value"]),
+        )
+    )
+    unknown = int((ours[0, aligned] != theirs[0, aligned]).any())
+    for asym_id in np.unique(f.asym_id.numpy()[aligned]):
+        at = f.asym_id.numpy() == asym_id
+        known = {row.tobytes() for row in ours[:, at]}
+        rows = theirs[:, at]
+        gaps = (rows == (RESTYPE_INDEX[GAP], 0)).all(axis=(1, 2))
+        unknown += sum(row.tobytes() not in known for row in rows[~gaps])
+    return "msa", not unknown, f"{len(theirs)} rows in another order, {unknown} unknown"
 
 
 def _conformers(

@@ -65,7 +65,8 @@ def golden_structure(query: Query, golden: dict[str, np.ndarray]) -> Structure:
     """Our structure of `query`, but for leaving atoms with those that the reference kept."""
     uid = golden["ref_space_uid"]
     starts = [*np.flatnonzero(np.diff(uid, prepend=-1)).tolist(), len(uid)]
-    names = ["".join(chr(c + 32) for c in chars) for chars in golden["ref_atom_name_chars"]]
+    chars = (golden["ref_atom_name_chars"].clip(0, 63) + 32).astype(np.uint8)
+    names = [row.tobytes().decode() for row in chars]
     kept = [{name.strip() for name in names[a:b]} for a, b in pairwise(starts)]
     return _ReferenceBuilder(query, kept).build()
 
@@ -78,27 +79,20 @@ class _ReferenceBuilder(StructureBuilder):
         self.kept = kept
 
     def check_bonds(self) -> None:
+        """Checks our own choice, then takes the reference's."""
         super().check_bonds()
-        residues = [
-            (r, after)
-            for chain in self.residues
-            for r, after in zip(chain, [*chain[1:], None], strict=True)
-        ]
+        residues = [residue for chain in self.residues for residue in chain]
         if len(residues) != len(self.kept):
             return
-        for (residue, after), kept in zip(residues, self.kept, strict=True):
+        for residue, after, kept in zip(residues, [*residues[1:], None], self.kept, strict=True):
             part = residue.component
-            chosen = any(len(g) > 1 for g in part.leaving_groups.values())
-            capped = after is not None and after.component.code == "NME"
             theirs = np.isin(part.atom_names, list(kept))
-            if theirs.sum() == len(kept) and (
-                (chosen and theirs.sum() == residue.keep.sum())
-                or (
-                    capped
-                    and {part.atom_names[i] for i in np.flatnonzero(theirs & ~residue.keep)}
-                    == {"OXT"}
-                )
-            ):
+            extra = [part.atom_names[i] for i in np.flatnonzero(theirs & ~residue.keep)]
+            may_choose = any(len(groups) > 1 for groups in part.leaving_groups.values())
+            capped = after is not None and after.component.code == "NME"
+            if theirs.sum() != len(kept):
+                continue
+            if (may_choose and len(kept) == residue.keep.sum()) or (capped and extra == ["OXT"]):
                 residue.keep = theirs
 
 

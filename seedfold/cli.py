@@ -1,5 +1,6 @@
 """The command line: `seedfold predict | doctor`. Commands import what they need when they run."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -103,6 +104,8 @@ def predict(
 
         typer.echo(json.dumps(json_schema(), indent=2))
         return
+    # A scheduler's SIGTERM ends a run as Ctrl-C does: nothing half-written, a summary.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not inputs:
         _fail("no input given; name at least one FASTA, YAML or JSON file, or see --help", 2)
 

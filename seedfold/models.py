@@ -69,10 +69,7 @@ def load_model(
     """
     place = torch.device(device)
     if name == BUNDLED:
-        # The same random numbers on every machine, without a file.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
-            network = SeedFold(PRESETS[BUNDLED]())
+        network = _bundled()
         label, trained = f"{BUNDLED} (UNTRAINED)", False
     elif Path(name).suffix == ".safetensors" or Path(name).exists():
         network, info = load_checkpoint(Path(name))
@@ -93,6 +90,21 @@ def load_model(
         trained=trained,
         options=FeatureOptions(),
     )
+
+
+def _bundled() -> SeedFold:
+    """The bundled network: the same random numbers everywhere, without a file.
+
+    Weights that training starts from zero are random as well: else no layer would have a say in
+    the result, and trying the program out would try out little of it.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(_SEED)
+        network = SeedFold(PRESETS[BUNDLED]())
+        for weight in network.parameters():
+            if weight.dim() > 1 and not weight.any():
+                weight.normal_(std=weight.shape[-1] ** -0.5)
+    return network
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ directory); ``templatesPath`` (a list of search hits) and constraints are not us
 says no linkages, so only a single sugar on Asn, Ser or Thr is taken.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ _NUMBER: Schema = {
 }
 _ATOM: Schema = {"type": ["string", "integer"], "pattern": r"\S", "description": "Atom name"}
 _KINDS: dict[str, Kind] = {"proteinChain": "protein", "dnaSequence": "dna", "rnaSequence": "rna"}
+_MORE_LETTERS: dict[Kind, dict[str, str]] = {
+    "protein": {},
+    "dna": {"X": "N", "I": "[DI]", "U": "[DU]"},
+    "rna": {"X": "N", "I": "[I]"},
+}
+"""What the letters stand for that Protenix has and other formats have not."""
+_LETTERS = re.compile(r"\[[^\]]*\]|\([^)]*\)|.", re.DOTALL)
 _GLYCAN_ATOM = {"N": "ND2", "S": "OG", "T": "OG1"}
 
 
@@ -203,10 +211,11 @@ def _add_molecule(draft: Draft, key: str, molecule: dict[str, Any], place: Place
     else:
         paired, unpaired = _alignments(molecule, place)
         spots = place.child("modifications")
+        kind = _KINDS[key]
         draft.add_polymer(
-            _KINDS[key],
+            kind,
             place,
-            molecule["sequence"],
+            _LETTERS.sub(lambda m: _MORE_LETTERS[kind].get(m[0], m[0]), molecule["sequence"]),
             copies,
             modifications=[
                 (

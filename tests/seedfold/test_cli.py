@@ -267,7 +267,8 @@ def test_full_disk(tmp_path, examples):
     assert summary(tmp_path / "out")[0]["status"] == "failed"
 
 
-def test_interrupt_leaves_no_partial_folder(tmp_path, examples):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_no_partial_folder(tmp_path, examples, number):
     command = [
         sys.executable, "-m", "seedfold", "predict",
         str(examples / "cyclic_peptide.yaml"), "-o", str(tmp_path / "out"),
@@ -281,7 +282,7 @@ def test_interrupt_leaves_no_partial_folder(tmp_path, examples):
         if line.startswith("diffusion"):
             break
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors

@@ -27,6 +27,10 @@ def test_the_bundled_model_is_always_the_same_and_leaves_the_random_state_alone(
     assert not first.trained and "UNTRAINED" in first.notes[0] and "UNTRAINED" in first.name
 
 
+def test_every_weight_of_the_bundled_model_has_a_say():
+    assert all(w.any() for n, w in load_model().network.named_parameters() if w.dim() > 1)
+
+
 def test_a_file_is_loaded_with_what_it_says_of_itself(tmp_path):
     bundled = load_model()
     path = tmp_path / "mine.safetensors"

@@ -45,6 +45,15 @@ def test_one_sample_is_the_first_of_many(tmp_path):
     np.testing.assert_allclose(two[0].coord, alone[0].coord, atol=1e-3)
 
 
+def test_bf16_is_near_fp32_and_not_the_same(tmp_path):
+    prepared = prepared_from(tmp_path, "sequences:\n  - protein: {id: A, sequence: GSHMKTAY}\n")
+    full, half = (
+        fold(load_model(precision=p), prepared, 7, SETTINGS, quiet)[0].scores.pae
+        for p in ("fp32", "bf16")
+    )
+    assert 0 < (full - half).abs().max() < 0.5
+
+
 def test_the_alignment_reaches_the_network(tmp_path):
     (tmp_path / "a.a3m").write_text(">q\nGSHMKTAY\n>x/1-8\nGSHWWTAY\n>y/1-8\nG--WWTAY\n")
     head = "sequences:\n  - protein: {id: A, sequence: GSHMKTAY"
