@@ -1,7 +1,8 @@
 """Structure: the atoms of one assembly or of one query, with its chains; and how a query gets one.
 
 `build_structure` joins the components of a query residue by residue, drops the atoms that leave
-where bonds are made, and refuses what chemistry does not allow.
+where bonds are made, and refuses what chemistry does not allow. Where the dictionary marks nothing
+that could leave a crowded atom, its hydroxyl, amine or halogen does: so Lys NZ joins Asp CG.
 
 Deviations from Protenix, whose terminal atoms are kept (AF3's own code keeps neither OXT nor OP3):
 caps (ACE, FOR, NH2, NME) and residues with other backbone names (CRO) are bonded by the terminal
@@ -24,10 +25,12 @@ from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import AtomRef, Document, Entity, Query
 
 MAX_VALENCE: Mapping[str, int] = {
-    "H": 1, "B": 3, "C": 4, "N": 3, "O": 2, "F": 1, "SI": 4, "P": 5, "S": 6, "CL": 7,
+    "H": 1, "B": 4, "C": 4, "N": 3, "O": 2, "F": 1, "SI": 4, "P": 5, "S": 6, "CL": 7,
     "AS": 5, "SE": 6, "BR": 7, "TE": 6, "I": 7,
 }  # fmt: skip
-"""Largest sum of bond orders of the neutral atom; other elements (metals) have no limit."""
+"""Largest sum of bond orders of the neutral atom; other elements (metals) have no limit. Boron
+counts with the fourth bond that it makes to a nucleophile."""
+_MAY_CONDENSE = frozenset({"O", "N", "F", "CL", "BR", "I"})
 _BOND_ORDER = {
     BondType.DOUBLE: 2, BondType.TRIPLE: 3, BondType.QUADRUPLE: 4,
     BondType.AROMATIC_DOUBLE: 2, BondType.AROMATIC_TRIPLE: 3,
@@ -82,6 +85,8 @@ class _Residue:
     keep: Bool[np.ndarray, " N"]
     partners: dict[int, list[str]] = field(default_factory=dict)
     """Atom -> elements that it is bonded to in other residues."""
+    condensed: list[int] = field(default_factory=list)
+    """Atoms that leave though the dictionary does not mark them."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,10 @@ class StructureBuilder:
             for centre, partners in residue.partners.items():
                 for group in groups.get(centre, [])[: len(partners)]:
                     residue.keep[list(group)] = False
+        for bond in self.bonds:
+            if bond.asked:
+                self._condense(*bond.first)
+                self._condense(*bond.second)
 
     def drop_terminal_atoms(self) -> None:
         """Takes OXT and OP3 off the ends of the polymers."""
@@ -289,6 +298,23 @@ class StructureBuilder:
             if part.kind in kinds and residue.position == place and name in part.index:
                 keep[part.index[name]] = True
         residue.keep &= keep
+
+    def _condense(self, residue: _Residue, centre: int) -> None:
+        """Lets a terminal atom go that a bond of `centre` leaves no room for."""
+        part = residue.component
+        if part.elements[centre] not in MAX_VALENCE:
+            return
+        order, limit = _valence(residue, centre)
+        single = [{i, j} for i, j, kind in part.bonds.tolist() if _BOND_ORDER.get(kind, 1) == 1]
+        for other in part.neighbours[centre]:
+            terminal = part.neighbours[other] == (centre,) and {centre, other} in single
+            free = residue.keep[other] and other not in residue.partners
+            if order > limit and terminal and free and part.elements[other] in _MAY_CONDENSE:
+                residue.keep[other] = False
+                residue.condensed.append(other)
+                order -= 1
+                name = self._describe(residue, other)
+                self._warn(self._where(residue), f"atom {name} leaves: its neighbour is bonded")
 
     def _joined(self, entity: Entity) -> bool:
         return any(
@@ -427,7 +453,7 @@ def _valence(residue: _Residue, atom: int) -> tuple[int, int]:
         if residue.keep[other] and part.elements[other] in MAX_VALENCE:
             order += _BOND_ORDER.get(BondType(kind), 1)
     charge, element = int(part.charges[atom]), part.elements[atom]
-    shift = -charge if element == "B" else -abs(charge) if element in ("C", "SI") else charge
+    shift = 0 if element == "B" else -abs(charge) if element in ("C", "SI") else charge
     return order, MAX_VALENCE[element] + shift
 
 

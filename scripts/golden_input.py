@@ -87,12 +87,13 @@ class _ReferenceBuilder(StructureBuilder):
         for residue, after, kept in zip(residues, [*residues[1:], None], self.kept, strict=True):
             part = residue.component
             theirs = np.isin(part.atom_names, list(kept))
-            extra = [part.atom_names[i] for i in np.flatnonzero(theirs & ~residue.keep)]
-            may_choose = any(len(groups) > 1 for groups in part.leaving_groups.values())
-            capped = after is not None and after.component.code == "NME"
-            if theirs.sum() != len(kept):
-                continue
-            if (may_choose and len(kept) == residue.keep.sum()) or (capped and extra == ["OXT"]):
+            extra = np.flatnonzero(theirs & ~residue.keep).tolist()
+            crowded = list(residue.condensed)
+            if after is not None and after.component.code == "NME":
+                crowded += [i for i, name in enumerate(part.atom_names) if name == "OXT"]
+            choice = any(len(groups) > 1 for groups in part.leaving_groups.values())
+            choice &= len(kept) == residue.keep.sum()
+            if theirs.sum() == len(kept) and extra and (choice or {*extra} <= {*crowded}):
                 residue.keep = theirs
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from seedfold.kernels import memory_budget
+from seedfold.model.confidence import N_PAE, N_PDE
+from seedfold.model.relative_position import N_RELATIVE_POSITION
 from seedfold.model.seedfold import SeedFold
 
 MIB, GIB = 2**20, 2**30
@@ -22,11 +24,10 @@ CHUNKS = {"cpu": (8 * MIB, 2 * MIB), "gpu": (GIB, 256 * MIB, 64 * MIB, 16 * MIB)
 """Bytes an operation may use for its temporary tensors, rung by rung; the first is its own."""
 
 # Measured on CPU in fp32, see docs/predicting.md.
-_PROCESS = 0.75 * GIB
+_PROCESS = 1.3 * GIB
 """Python, torch, and the chemical component dictionary."""
-_PAIR_COPIES_TRUNK = 5.0
-_PAIR_COPIES_DIFFUSION = 3.0
-_PAIR_COPIES_CONFIDENCE = 5.0
+_PAIR_COPIES = 5.0
+"""Pair tensors alive at the peak of a stack: its own copy, the caller's, and 3 of a block."""
 
 
 class MemoryExceededError(RuntimeError):
@@ -96,16 +97,19 @@ def forecast(
     config = model.config
     number = 4.0  # bytes of an fp32 number
     weights = sum(p.numel() for p in model.parameters()) * number
-    pair = n_token**2 * config.c_z * number
+    pairs = n_token**2 * number
+    stack = _PAIR_COPIES * pairs * config.c_z
     msa = 3 * min(n_msa, config.trunk.msa.n_msa) * n_token * config.c_m * number
+    raw = config.diffusion.conditioning.relative_positions == "raw"
+    positions = N_RELATIVE_POSITION if raw else config.c_z
     transformer = config.diffusion.transformer
-    biases = transformer.n_blocks * transformer.n_heads * n_token**2 * number
+    biases = transformer.n_blocks * transformer.n_heads
     windows = n_atom * 128 * config.c_atompair * number * 4
-    confidence_logits = n_token**2 * 128 * number
     stages = (
-        _PAIR_COPIES_TRUNK * pair + msa,
-        _PAIR_COPIES_DIFFUSION * pair + biases + windows,
-        _PAIR_COPIES_CONFIDENCE * pair + confidence_logits,
+        stack + msa,
+        # Concatenation of z and positions, and its norm; then the biases of all blocks.
+        pairs * (2 * config.c_z + positions + max(2 * (config.c_z + positions), biases)) + windows,
+        stack + pairs * (N_PAE + N_PDE),
     )
     process = _PROCESS if device.type == "cpu" else 0.0
     per_sample = n_token * config.c_token * number * 12 + n_atom * config.c_atom * number * 24

@@ -62,10 +62,15 @@ def test_what_leaves_when_a_bond_is_made() -> None:
 
 
 def test_polymer_ends_of_caps_and_of_residues_with_other_names() -> None:
-    ends = {c: (component(c).head, component(c).tail) for c in ("ACE", "NH2", "CRO", "ATP", "U")}
+    ends = {
+        c: (component(c).head, component(c).tail)
+        for c in ("ACE", "FOR", "NH2", "NME", "CRO", "ATP", "U")
+    }
     assert ends == {
         "ACE": (None, "C"),
+        "FOR": (None, "C"),
         "NH2": ("N", None),
+        "NME": ("N", None),
         "CRO": ("N1", "C3"),
         "ATP": (None, None),
         "U": ("P", "O3'"),

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from seedfold.data_pipeline.chemistry import atom_name_chars
+from seedfold.data_pipeline.query import Entity, Query
 from seedfold.data_pipeline.structure import build_structure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,3 +79,32 @@ def test_equal_entries_of_an_input_stay_apart_as_in_the_reference(
     assert kinds == [(0, 0, "ligand"), (1, 0, "protein"), (2, 0, "ligand"), (2, 1, "ligand"),
                      (3, 0, "rna")]  # fmt: skip
     assert np.unique(structure.atoms.chain_id).size == 5
+
+
+def test_atoms_that_leave_are_those_of_the_reference(script: ModuleType) -> None:
+    dna = Entity(kind="dna", chains=("A",), where="q", sequence="GGG", modifications=((2, "8OG"),))
+    capped = Entity(
+        kind="protein", chains=("B",), where="q", sequence="AX", modifications=((2, "NME"),)
+    )
+    query = Query(name="q", entities=(dna, capped), where="q")
+    ours = build_structure(query).atoms
+    residues = [
+        [n for n, c, r in zip(ours.atom_name, ours.chain_id, ours.res_id, strict=True)
+         if (c, r) == at] for at in (("A", 1), ("A", 2), ("A", 3), ("B", 1), ("B", 2))
+    ]  # fmt: skip
+    assert {"OP1", "OP2"} <= set(residues[1]) and "OP3" not in residues[1]
+    assert "OXT" not in residues[3]
+    residues[1][residues[1].index("OP2")] = "OP3"
+    residues[3].append("OXT")
+    residues[4].append("XX")
+    stored = {
+        "ref_space_uid": np.repeat(np.arange(5), [len(r) for r in residues]),
+        "ref_atom_name_chars": np.array([atom_name_chars(n) for r in residues for n in r]),
+    }
+    built = script.golden_structure(query, stored).atoms
+    found = [
+        {*built.atom_name[(built.chain_id == chain) & (built.res_id == position)]}
+        for chain, position in (("A", 2), ("B", 1), ("B", 2))
+    ]
+    # Other atoms are no choice, and stay ours.
+    assert found == [set(residues[1]), set(residues[3]), {"N", "C"}]

@@ -204,31 +204,42 @@ def test_copies_of_one_protein_share_rows_and_need_no_pairing():
 
 
 def test_chains_without_rows_get_gaps_if_protein_and_their_sequence_if_not():
-    rna = Entity(kind="rna", chains=("?",), where="q", sequence="ACGU")
+    rna = Entity(kind="rna", chains=("?",), where="q", sequence="ACGUA")
     dna = Entity(kind="dna", chains=("?",), where="q", sequence="ACGT")
     ligand = Entity(kind="ligand", chains=("?",), where="q", ccd=("ATP",))
     tokens, structure = complex_of(protein("AAAAA"), protein("CCCCC"), rna, dna, ligand)
     msas = {
         0: ChainMsa(unpaired=alignment("AAAAA", "AAAAW", "AAAWA")),
-        2: ChainMsa(unpaired=alignment("ACGU", "A-GU", kind="rna")),
+        2: ChainMsa(unpaired=alignment("ACGUA", "A-GUA", kind="rna")),
     }
     shown = text(msa_features(tokens, structure, msas)["msa"])
     assert [row[:10] for row in shown] == ["AAAAACCCCC", "AAAAW-----", "AAAWA-----"]
-    assert [row[10:18] for row in shown] == ["acguACGT", "a-guACGT", "acguACGT"]
-    assert {row[18:] for row in shown} == {"X" * 31}
+    assert [row[10:19] for row in shown] == ["acguaACGT", "a-guaACGT", "acguaACGT"]
+    assert {row[19:] for row in shown} == {"X" * 31}
 
 
 def test_atoms_of_a_modified_residue_repeat_its_column():
-    tokens, structure = complex_of(protein("ASA", modifications=((2, "SEP"),)))
-    msas = {0: ChainMsa(unpaired=alignment("ASA", "ggWaaaC-"))}
+    tokens, structure = complex_of(protein("ASAAA", modifications=((2, "SEP"),)))
+    msas = {0: ChainMsa(unpaired=alignment("ASAAA", "ggWaaaC-AA"))}
     f = msa_features(tokens, structure, msas)
     n_atoms = int((tokens.residue_index == 2).sum())
     assert n_atoms == 10
-    assert text(f["msa"]) == ["A" + "S" * n_atoms + "A"] * 2 + ["W" + "C" * n_atoms + "-"]
-    value = np.arctan(np.array([2, *[3] * n_atoms, 0]) / 3) * 2 / np.pi
+    assert text(f["msa"]) == ["A" + "S" * n_atoms + "AAA"] * 2 + ["W" + "C" * n_atoms + "-AA"]
+    value = np.arctan(np.array([2, *[3] * n_atoms, 0, 0, 0]) / 3) * 2 / np.pi
     np.testing.assert_allclose(f["deletion_value"][2], value, atol=1e-6)
-    np.testing.assert_allclose(f["deletion_mean"], [1, *[1.5] * n_atoms, 0])
-    assert f["has_deletion"][2].tolist() == [True] * (n_atoms + 1) + [False]
+    np.testing.assert_allclose(f["deletion_mean"], [1, *[1.5] * n_atoms, 0, 0, 0])
+    assert f["has_deletion"][2].tolist() == [True] * (n_atoms + 1) + [False] * 3
+
+
+def test_chains_of_less_than_five_residues_are_left_without_their_alignment():
+    tokens, structure = complex_of(protein("ACDE"), protein("ACDEF"))
+    msas = {
+        0: ChainMsa(unpaired=alignment("ACDE", "ACDW", "WCDE")),
+        1: ChainMsa(unpaired=alignment("ACDEF", "ACDEW")),
+    }
+    f = msa_features(tokens, structure, msas)
+    assert text(f["msa"]) == ["ACDEACDEF", "----ACDEW"]
+    assert f["profile"][:4].max(1).tolist() == [1.0] * 4
 
 
 def test_limits_cut_rows_but_not_the_profile():
@@ -248,8 +259,8 @@ def test_limits_cut_rows_but_not_the_profile():
 
 
 def test_insertions_longer_than_127_count_as_127():
-    tokens, structure = complex_of(protein("AAA"))
-    msas = {0: ChainMsa(unpaired=alignment("AAA", "A" + "g" * 300 + "WA"))}
+    tokens, structure = complex_of(protein("AAAAA"))
+    msas = {0: ChainMsa(unpaired=alignment("AAAAA", "A" + "g" * 300 + "WAAA"))}
     f = msa_features(tokens, structure, msas)
     assert f["deletion_value"][2, 1] == pytest.approx(np.arctan(127 / 3) * 2 / np.pi)
     assert f["deletion_mean"][1] == 150

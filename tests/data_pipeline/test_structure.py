@@ -108,11 +108,15 @@ def test_modified_residues_are_bonded_like_others() -> None:
     assert built.atoms.hetero[built.atoms.res_name == "SEP"].all()
 
 
-def test_caps_and_residues_with_other_backbone_names_are_bonded() -> None:
-    capped = protein("XGAX", "A", modifications=((1, "ACE"), (4, "NH2")))
-    built = build_structure(query(capped))
+@pytest.mark.parametrize(("first", "last"), [("ACE", "NH2"), ("FOR", "NME")])
+def test_caps_are_bonded(first: str, last: str) -> None:
+    built = build_structure(query(protein("XGAX", "A", modifications=((1, first), (4, last)))))
     assert between(built) == pairs("A:1:C-A:2:N", "A:2:C-A:3:N", "A:3:C-A:4:N")
-    assert "OXT" not in names(built, "A", 3)
+    assert names(built, "A", 3) == ["N", "CA", "C", "O", "CB"]
+    assert built.warnings == ()
+
+
+def test_residues_with_other_backbone_names_are_bonded() -> None:
     fluorescent = build_structure(query(protein("GXA", "A", modifications=((2, "CRO"),))))
     assert between(fluorescent) == pairs("A:1:C-A:2:N1", "A:2:C3-A:3:N")
 
@@ -180,6 +184,32 @@ def test_a_covalent_ligand_by_smiles_and_its_map_number() -> None:
     assert pairs("A:2:SG-L:1:C1") <= between(built)
     mapped = build_structure(query(protein("GCG", "A"), warhead, bonds=("A:2:SG-L:1:7",)))
     assert pairs("A:2:SG-L:1:C4") <= between(mapped)
+
+
+@pytest.mark.parametrize(
+    ("entities", "bond", "gone"),
+    [
+        ((protein("KGD", "A"),), "A:1:NZ-A:3:CG", "A:3:OD2"),
+        ((protein("KGN", "A"),), "A:1:NZ-A:3:CG", "A:3:ND2"),
+        ((protein("KGE", "A"), ligand("L", smiles="CC(=O)O")), "A:1:NZ-L:1:C2", "L:1:O2"),
+        ((protein("S", "A"), ligand("L", smiles="CS(=O)(=O)F")), "A:1:OG-L:1:S1", "L:1:F1"),
+        ((protein("T", "A"), ligand("L", ccd=("BO2",))), "A:1:OG1-L:1:B26", None),
+    ],
+)
+def test_what_has_no_room_beside_a_bond_leaves(
+    entities: tuple[Entity, ...], bond: str, gone: str | None
+) -> None:
+    free, bound = (
+        build_structure(query(*entities)),
+        build_structure(query(*entities, bonds=(bond,))),
+    )
+    assert pairs(bond) <= between(bound)
+    left = [
+        {f"{c}:{r}:{n}" for c, r, n in zip(a.chain_id, a.res_id, a.atom_name, strict=True)}
+        for a in (free.atoms, bound.atoms)
+    ]
+    assert left[0] - left[1] == ({gone} if gone else set())
+    assert len(bound.warnings) == (gone is not None)
 
 
 def test_a_bond_to_a_metal_is_a_coordination_and_has_no_limit() -> None:

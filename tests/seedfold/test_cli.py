@@ -247,11 +247,11 @@ def test_one_bad_input_does_not_stop_the_others(tmp_path, examples):
 
 
 def test_full_disk(tmp_path, examples):
-    """Writing more than 20 kB a file fails, as on a full disk; nothing half-written stays."""
+    """Writing more than 6 kB a file fails, as on a full disk; nothing half-written stays."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 
     done = seedfold(
         "predict",

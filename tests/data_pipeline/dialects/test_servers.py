@@ -114,6 +114,22 @@ def test_protenix_ligands_ids_and_files(read, tmp_path):
     assert "[0].constraint: constraints are not supported" in query.warnings[0]
 
 
+def test_protenix_letters_of_nucleic_acids(read):
+    (query,) = read(
+        protenix(
+            {"rnaSequence": {"sequence": "GAXI[5MC]N", "count": 1}},
+            {"dnaSequence": {"sequence": "GXIU(5IU)T", "count": 1}},
+            {"proteinChain": {"sequence": "GXI", "count": 1}},
+        ),
+        "in.json",
+    )
+    assert [(e.sequence, e.modifications) for e in query.entities] == [
+        ("GANNNN", ((4, "I"), (5, "5MC"))),
+        ("GNNNNT", ((3, "DI"), (4, "DU"), (5, "5IU"))),
+        ("GXI", ()),
+    ]
+
+
 BOND = {
     "entity1": "1", "copy1": 2, "position1": "3", "atom1": "SG",
     "entity2": 2, "copy2": "1", "position2": 1, "atom2": 4,
