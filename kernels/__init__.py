@@ -5,6 +5,7 @@ implementation (`use`) and in how many pieces (`memory_budget`).
 """
 
 from seedfold.kernels.backend import memory_budget, use
+from seedfold.kernels.concat_norm_linear import OneHot, concat_norm_linear
 from seedfold.kernels.linear_triangle_attention import linear_triangle_attention
 from seedfold.kernels.outer_product_mean import outer_product_mean
 from seedfold.kernels.pair_bias_attention import pair_bias_attention
@@ -16,6 +17,8 @@ from seedfold.kernels.triangle_multiplication import triangle_multiplication
 from seedfold.kernels.window_attention import window_attention
 
 __all__ = [
+    "OneHot",
+    "concat_norm_linear",
     "linear_triangle_attention",
     "memory_budget",
     "outer_product_mean",

@@ -16,7 +16,6 @@ import torch
 
 from seedfold.kernels import memory_budget
 from seedfold.model.confidence import N_PAE, N_PDE
-from seedfold.model.relative_position import N_RELATIVE_POSITION
 from seedfold.model.seedfold import SeedFold
 
 MIB, GIB = 2**20, 2**30
@@ -100,15 +99,13 @@ def forecast(
     pairs = n_token**2 * number
     stack = _PAIR_COPIES * pairs * config.c_z
     msa = 3 * min(n_msa, config.trunk.msa.n_msa) * n_token * config.c_m * number
-    raw = config.diffusion.conditioning.relative_positions == "raw"
-    positions = N_RELATIVE_POSITION if raw else config.c_z
     transformer = config.diffusion.transformer
     biases = transformer.n_blocks * transformer.n_heads
     windows = n_atom * 128 * config.c_atompair * number * 4
     stages = (
         stack + msa,
-        # Concatenation of z and positions, and its norm; then the biases of all blocks.
-        pairs * (2 * config.c_z + positions + max(2 * (config.c_z + positions), biases)) + windows,
+        # z of the trunk, z as conditioning, its norm or its positions; the biases of all blocks.
+        pairs * (4 * config.c_z + biases) + windows,
         stack + pairs * (N_PAE + N_PDE),
     )
     process = _PROCESS if device.type == "cpu" else 0.0

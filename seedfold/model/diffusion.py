@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seedfold.data_pipeline.features import Features
+from seedfold.kernels import concat_norm_linear, residual
 from seedfold.model.atom_mixer import ATOM_MIXERS, LocalWindow
 from seedfold.model.atoms import AtomAttentionDecoder, AtomAttentionEncoder, AtomState
 from seedfold.model.attention import AttentionPairBias, pair_biases
@@ -26,7 +27,7 @@ from seedfold.model.primitives import (
 from seedfold.model.relative_position import (
     N_RELATIVE_POSITION,
     RelativePositionEncoding,
-    one_hot,
+    raw_parts,
     relative_positions,
 )
 
@@ -84,12 +85,14 @@ class DiffusionConditioning(nn.Module):
     ) -> Float[Tensor, "B N_token N_token c_z"]:
         """Pair conditioning, independent of the noise (lines 1 to 5)."""
         if self.relative_position_encoding is None:
-            positions = one_hot(relative_positions(f), z.dtype)
+            positions = raw_parts(relative_positions(f), z.dtype)
         else:
-            positions = self.relative_position_encoding(f)
-        z = self.linear_z(self.layer_norm_z(torch.cat([z, positions], -1)))
+            positions = [self.relative_position_encoding(f)]
+        z = concat_norm_linear(
+            [z, *positions], norm_weight=self.layer_norm_z.weight, weight=self.linear_z.weight
+        )
         for transition in self.pair_transitions:
-            z = z + transition(z)
+            z = residual(z, transition(z))
         return z
 
     def single(

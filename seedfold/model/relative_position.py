@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from seedfold.data_pipeline.features import Features
+from seedfold.kernels import OneHot
 from seedfold.model.primitives import Linear
 
 R_MAX = 32
@@ -49,17 +50,14 @@ def relative_positions(f: Features) -> RelativePositions:
     )
 
 
-def one_hot(positions: RelativePositions, dtype: torch.dtype) -> Float[Tensor, "B N N 139"]:
+def raw_parts(positions: RelativePositions, dtype: torch.dtype) -> list[Tensor | OneHot]:
     """The raw features of Algorithm 3, line 11, for those who need them before any projection."""
-    return torch.cat(
-        [
-            F.one_hot(positions.residue, N_RESIDUE),
-            F.one_hot(positions.token, N_TOKEN),
-            positions.same_entity[..., None],
-            F.one_hot(positions.chain, N_CHAIN),
-        ],
-        dim=-1,
-    ).to(dtype)
+    return [
+        OneHot(positions.residue, N_RESIDUE),
+        OneHot(positions.token, N_TOKEN),
+        positions.same_entity[..., None].to(dtype),
+        OneHot(positions.chain, N_CHAIN),
+    ]
 
 
 class RelativePositionEncoding(nn.Module):

@@ -2,11 +2,13 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from seedfold.data_pipeline.features import Features, collate
+from seedfold.kernels import OneHot
 from seedfold.model.relative_position import (
     RelativePositionEncoding,
-    one_hot,
+    raw_parts,
     relative_positions,
 )
 
@@ -62,7 +64,13 @@ def test_a_cyclic_chain_leaves_others_alone(f):
 
 def test_encoding_is_the_linear_map_of_the_one_hot_features(f):
     encoding = RelativePositionEncoding(8).double()
-    features = one_hot(relative_positions(f), torch.float64)
+    features = torch.cat(
+        [
+            F.one_hot(p.index, p.n_classes).double() if isinstance(p, OneHot) else p
+            for p in raw_parts(relative_positions(f), torch.float64)
+        ],
+        -1,
+    )
     assert features.shape[-1] == 139
     assert torch.equal(features.sum(-1), 3 + (f.entity_id[:, :, None] == f.entity_id[:, None]))
     expected = encoding.linear(features)
