@@ -12,7 +12,11 @@ from seedfold.data_pipeline.errors import InputError
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("a.fasta", gzip.compress(b">A\nMKV\n", mtime=0), ["a.fasta: this is a gzip archive", "unpack"]),
+        (
+            "a.fasta",
+            gzip.compress(b">A\nMKV\n", mtime=0),
+            ["a.fasta: this is a gzip archive", "unpack"],
+        ),
         ("a.fasta", b">A\nMK\0V\n", ["binary file", "NUL"]),
         ("a.fasta", b">A\nMKV\n>caf\xe9\nMK\n", ["a.fasta:3: byte 0xe9 is not UTF-8"]),
         ("a.fasta", b"", ["the file is empty"]),
