@@ -24,11 +24,13 @@ from seedfold.data_pipeline.dialects import read_jobs
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Query
 from seedfold.data_pipeline.whole_file import whole_file
-from seedfold.memory import Forecast, MemoryExceededError, PeakMemory, ladder
+from seedfold.memory import Forecast, MemoryExceededError, PeakMemory, ladder, release
 from seedfold.models import LoadedModel, load_model, pick_device
 from seedfold.prediction import Prediction, Prepared, Settings, fold, prepare, write_predictions
 from seedfold.progress import Reporter
 
+JOB_FILE = "job.json"
+"""Stands in every finished folder and says what it answers."""
 INPUT_SUFFIXES = (".fasta", ".fa", ".faa", ".fna", ".fas", ".yaml", ".yml", ".json")
 Status = Literal["ok", "failed", "skipped", "checked", "interrupted"]
 
@@ -221,6 +223,12 @@ def _work(
         outcome.status, outcome.folder = "skipped", str(folder)
         reporter.info(f"{outcome.name}: already predicted in {folder}")
         return
+    if folder.exists() and not (folder / JOB_FILE).is_file():
+        raise InputError(
+            str(folder),
+            "is there already and holds no prediction",
+            todo="give another output folder with -o, or move it away",
+        )
     reporter.stage("reading input", 0, 1)
     prepared = prepare(query, model.options)
     outcome.warnings.extend(prepared.warnings)
@@ -256,7 +264,7 @@ def _fold_within_memory(
     reporter: Reporter,
 ) -> list[Prediction]:
     """Folds every seed; each time memory runs out, one rung lower, until there is none."""
-    reason: Exception | None = None
+    reason = ""
     for rung in ladder(forecast, settings.n_samples):
         now = dataclasses.replace(settings, max_parallel_samples=rung.parallel_samples)
         try:
@@ -264,8 +272,10 @@ def _fold_within_memory(
                 found = [p for s in seeds for p in fold(model, prepared, s, now, reporter.stage)]
             return sorted(found, key=lambda p: -p.scores.ranking_score)
         except MemoryExceededError as error:
-            reason = error
-            reporter.warn(f"out of memory {rung.description}; trying one rung lower")
+            # Not the error itself: its trace would keep every tensor of the attempt alive.
+            reason = str(error)
+        reporter.warn(f"out of memory {rung.description}; trying one rung lower")
+        release(model.device)
     raise MemoryExceededError(
         f"{prepared.query.name}: not enough memory for {prepared.n_token} tokens even with "
         f"the smallest chunks ({reason}); use a machine with more memory or a smaller input"
@@ -295,7 +305,7 @@ def _write_atomically(
             sdf=request.sdf,
             full=request.full,
         )
-        (partial / "job.json").write_text(
+        (partial / JOB_FILE).write_text(
             json.dumps({"fingerprint": fingerprint, "model": model.name}, indent=2) + "\n"
         )
         partial.chmod(0o755)
@@ -318,9 +328,12 @@ def _replace(new: Path, folder: Path) -> None:
 def _fingerprint(query: Query, request: Request, seeds: Sequence[int]) -> str:
     """What decides whether a finished folder answers this query."""
     digest = hashlib.sha256(__version__.encode())
-    settings = (request.model, seeds, request.n_samples, request.n_cycles, request.n_steps)
+    settings = (seeds, request.n_samples, request.n_cycles, request.n_steps, request.precision)
     outputs = (request.pdb, request.sdf, request.full)
-    digest.update(repr((query.entities, query.bonds, settings, outputs)).encode())
+    entities = [dataclasses.replace(entity, where="") for entity in query.entities]
+    weights = Path(request.model)
+    model = (request.model, weights.stat().st_mtime_ns if weights.is_file() else None)
+    digest.update(repr((entities, query.bonds, model, settings, outputs)).encode())
     for entity in query.entities:
         documents = [entity.msa, entity.paired_msa, entity.file]
         documents += [t.document for t in entity.templates]
@@ -332,7 +345,7 @@ def _fingerprint(query: Query, request: Request, seeds: Sequence[int]) -> str:
 
 def _is_complete(folder: Path, fingerprint: str) -> bool:
     try:
-        return json.loads((folder / "job.json").read_text())["fingerprint"] == fingerprint
+        return json.loads((folder / JOB_FILE).read_text())["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError):
         return False
 

@@ -6,6 +6,7 @@ chunk that fits the forecast into what is available and goes down one rung at ea
 """
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,6 +160,13 @@ def out_of_memory_as_such() -> Iterator[None]:
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
             raise MemoryExceededError(str(error).splitlines()[0]) from None
         raise
+
+
+def release(device: torch.device) -> None:
+    """Gives memory that is no longer used back to `device`, for a new attempt."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class PeakMemory:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 import seedfold
 from seedfold import jobs
-from seedfold.memory import MemoryExceededError
+from seedfold.memory import MemoryExceededError, out_of_memory_as_such
 
 QUICK = {"n_samples": 1, "n_cycles": 1, "n_steps": 8, "quiet": True}
 
@@ -125,3 +127,29 @@ def test_summary_holds_every_field(tmp_path):
     written = json.loads((tmp_path / "out/run_summary.json").read_text())
     assert written["inputs"] == [json.loads(json.dumps(dataclasses.asdict(outcome)))]
     assert outcome.seconds > 0 and outcome.peak_memory_gib > 0
+
+
+def test_a_folder_that_is_no_prediction_is_never_replaced(tmp_path):
+    """`-o .` beside a folder of the input's name."""
+    source = peptide(tmp_path, "precious")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    (outcome,) = seedfold.predict(source, tmp_path, **QUICK)
+    assert outcome.status == "failed" and "holds no prediction" in outcome.reason
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failed_attempt_keeps_no_tensor_alive(tmp_path, monkeypatch):
+    """The next rung needs the memory that the traceback of the last would hold."""
+    alive = weakref.WeakSet()
+
+    def fold(*_):
+        assert not alive
+        tensor = torch.zeros(8)
+        alive.add(tensor)
+        with out_of_memory_as_such():
+            raise MemoryError
+
+    monkeypatch.setattr(jobs, "fold", fold)
+    (outcome,) = seedfold.predict(peptide(tmp_path, "p"), tmp_path / "out", **QUICK)
+    assert outcome.status == "failed" and "not enough memory" in outcome.reason
