@@ -27,6 +27,12 @@ from seedfold.model.template import TemplatePairFeatures
 from seedfold.weights.protenix import convert_protenix, protenix_config
 
 TOLERANCE = 1e-4
+FILES = (
+    "config.json",
+    "features.safetensors",
+    "reference_state_dict.safetensors",
+    "outputs.safetensors",
+)
 PAIR_STRIDE, MID_PAIR_STRIDE, MID_ATOM_STRIDE = 8, 16, 8
 
 
@@ -233,6 +239,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--features", action="store_true", help="check our featuriser too")
     options = parser.parse_args(arguments)
     failed = False
+    for folder in options.folders:
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            parser.error(f"{folder}: found no {', '.join(missing)}; expected {', '.join(FILES)}")
     for folder in options.folders:
         print(folder)
         for key, error in relative_errors(folder).items():

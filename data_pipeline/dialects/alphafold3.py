@@ -147,6 +147,7 @@ def _add_polymer(draft: Draft, kind: Kind, molecule: dict[str, Any], place: Plac
             for i, change in enumerate(molecule.get("modifications", []))
         ],
         refuse_msa=molecule.get("unpairedMsa") == "" and paired is None,
+        keep_unpaired=True,
         msa=unpaired,
         paired_msa=paired,
         templates=tuple(

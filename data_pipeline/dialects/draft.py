@@ -59,17 +59,22 @@ class Draft:
         *,
         modifications: Iterable[tuple[int, str, Place]] = (),
         refuse_msa: bool = False,
+        keep_unpaired: bool = False,
         **entity: Any,
     ) -> int:
         """Adds a polymer as written; further fields of `Entity` by name. Returns its number.
 
-        With `refuse_msa` its alignment is the query alone, not just none given.
+        With `refuse_msa` its alignment is the query alone, not just none given. With
+        `keep_unpaired`, in dialects that tell the two kinds apart, an unpaired alignment without
+        a paired one is not used for pairing.
         """
         sequence = parse_sequence(written, kind, place)
         self.warnings += sequence.warnings
+        alone = Document(name=f"{place}: the query alone", text=f">query\n{sequence.letters}\n")
         if refuse_msa:
-            alone = f">query\n{sequence.letters}\n"
-            entity["msa"] = Document(name=f"{place}: the query alone", text=alone)
+            entity["msa"] = alone
+        elif keep_unpaired and kind == "protein" and entity["msa"] and not entity["paired_msa"]:
+            entity["paired_msa"] = alone
         polymer = Entity(
             kind=kind,
             chains=(),

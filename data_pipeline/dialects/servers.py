@@ -225,6 +225,7 @@ def _add_molecule(draft: Draft, key: str, molecule: dict[str, Any], place: Place
                 )
                 for i, change in enumerate(molecule.get("modifications", []))
             ],
+            keep_unpaired=True,
             msa=unpaired,
             paired_msa=paired,
         )
