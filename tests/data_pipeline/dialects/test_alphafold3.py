@@ -118,7 +118,8 @@ def test_every_key(read, tmp_path):
     [
         (None, None, (None, None)),
         ("", "", (">query\nMK\n", None)),
-        (">q\nMK\n", "", (">q\nMK\n", None)),
+        # Not to be paired: the paired alignment is the query alone.
+        (">q\nMK\n", "", (">q\nMK\n", ">query\nMK\n")),
         ("", ">q\nMK\n", (None, ">q\nMK\n")),
         (">q\nMK\n", ">q\nMK\n>r\nML\n", (">q\nMK\n", ">q\nMK\n>r\nML\n")),
     ],
