@@ -201,7 +201,8 @@ def _recorded(outcome: Outcome, request: Request, reporter: Reporter) -> Iterato
     for warning in outcome.warnings:
         reporter.warn(f"{outcome.name}: {warning}")
     if outcome.status == "failed":
-        reporter.error(outcome.reason or "failed")
+        reason = outcome.reason or "failed"
+        reporter.error(reason if outcome.input in reason else f"{outcome.input}: {reason}")
 
 
 def _reason(error: Exception) -> str:
