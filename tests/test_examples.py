@@ -119,6 +119,104 @@ def test_confidences_speak_of_the_same_chains(folded):
     assert (found["iptm"] is None) == (len(ids) == 1)
 
 
+UBIQUITIN = "MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGKQLEDGRTLSDYNIQKESTLHLVLRLRGG"
+# The remaining dialects: file name, content, tokens. ATP has 31 heavy atoms, ethanol 3.
+DIALECTS = {
+    "Boltz FASTA": (
+        "a.fasta",
+        f">A|protein|ubq.a3m\n{UBIQUITIN}\n>B|ccd\nATP\n>C|smiles\nCCO\n>D|rna\nGGCUAC\n",
+        76 + 31 + 3 + 6,
+    ),
+    "AlphaFold Server": (
+        "a.json",
+        json.dumps(
+            [
+                {
+                    "name": "ubiquitin",
+                    "modelSeeds": ["1"],
+                    "sequences": [
+                        {"proteinChain": {"sequence": UBIQUITIN, "count": 2}},
+                        {"dnaSequence": {"sequence": "GATTACA", "count": 1}},
+                        {"ligand": {"ligand": "CCD_ATP", "count": 1}},
+                        {"ion": {"ion": "MG", "count": 2}},
+                    ],
+                    "dialect": "alphafoldserver",
+                    "version": 1,
+                }
+            ]
+        ),
+        2 * 76 + 7 + 31 + 2,
+    ),
+    "AlphaFold 3, version 4": (
+        "a.json",
+        json.dumps(
+            {
+                "name": "ubiquitin",
+                "modelSeeds": [7],
+                "sequences": [
+                    {
+                        "protein": {
+                            "id": ["A", "B"],
+                            "sequence": UBIQUITIN,
+                            "unpairedMsaPath": "ubq.a3m",
+                            "pairedMsa": "",
+                            "templates": [],
+                            "description": "real",
+                        }
+                    },
+                    {"ligand": {"id": "L", "smiles": "CCO"}},
+                ],
+                "dialect": "alphafold3",
+                "version": 4,
+            }
+        ),
+        2 * 76 + 3,
+    ),
+    "SeedFold server": (
+        "a.json",
+        json.dumps(
+            [
+                {"entity": "Protein", "copies": 1, "sequence": UBIQUITIN},
+                {"entity": "Ligand/Ion-CCD", "copies": 2, "sequence": "ZN"},
+                {"entity": "Ligand-Smiles", "copies": 1, "sequence": "CCO"},
+            ]
+        ),
+        76 + 2 + 3,
+    ),
+    "our form in JSON, ligand from a file": (
+        "a.json",
+        json.dumps(
+            {
+                "sequences": [
+                    {"protein": {"id": "A", "sequence": UBIQUITIN, "msa": "ubq.a3m"}},
+                    {"ligand": {"id": "B", "file": "ethanol.sdf"}},
+                ],
+                "seeds": [1, 2],
+            }
+        ),
+        76 + 3,
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_folds(tmp_path, dialect):
+    name, content, n_token = DIALECTS[dialect]
+    (tmp_path / name).write_text(content)
+    (tmp_path / "ubq.a3m").write_text(f">q\n{UBIQUITIN}\n>x\n{UBIQUITIN[:-1]}-\n")
+    ethanol = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    (tmp_path / "ethanol.sdf").write_text(ethanol + "$$$$\n")
+    command = ["predict", str(tmp_path / name), "-o", str(tmp_path / "out")]
+    command += ["--samples", "1", "--cycles", "1", "--steps", "8"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads((tmp_path / "out/run_summary.json").read_text())["inputs"]
+    assert row["n_token"] == n_token
+    model = gemmi.read_structure(row["best_model"])
+    (query,) = read_queries(tmp_path / name)
+    assert sum(1 for _ in model[0].all()) == len(build_structure(query).atoms)
+
+
 def test_ccd_and_smiles_of_one_molecule_give_the_same_features(tmp_path, examples):
     """dGDP by its code and by SMILES: same multiset of atoms, same graph of token bonds."""
     from seedfold.data_pipeline.featurize import featurize
