@@ -16,6 +16,11 @@ FOLDERS = {
 DOORS = {
     "gemmi": {"seedfold.data_pipeline.mmcif", "seedfold.data_pipeline.output"},
     "rdkit": {"seedfold.data_pipeline.molecules"},
+    "Bio": {
+        "seedfold.data_pipeline.alignments",
+        "seedfold.data_pipeline.dialects.fasta",
+        "seedfold.data_pipeline.templates",
+    },
     "triton": set(),
     "lightning": set(),
     "hydra": set(),
