@@ -4,6 +4,7 @@ An operation takes tensors and weights, knows no biology, and decides for itself
 implementation (`use`) and in how many pieces (`memory_budget`).
 """
 
+from seedfold.kernels.adaln import adaln
 from seedfold.kernels.backend import memory_budget, use
 from seedfold.kernels.concat_norm_linear import OneHot, concat_norm_linear
 from seedfold.kernels.linear_triangle_attention import linear_triangle_attention
@@ -16,8 +17,21 @@ from seedfold.kernels.triangle_attention import triangle_attention
 from seedfold.kernels.triangle_multiplication import triangle_multiplication
 from seedfold.kernels.window_attention import window_attention
 
+WITH_KERNELS = (
+    adaln,
+    linear_triangle_attention,
+    pair_bias_attention,
+    transition,
+    triangle_attention,
+    triangle_multiplication,
+    window_attention,
+)
+"""The operations that have Triton kernels."""
+
 __all__ = [
+    "WITH_KERNELS",
     "OneHot",
+    "adaln",
     "concat_norm_linear",
     "linear_triangle_attention",
     "memory_budget",

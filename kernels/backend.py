@@ -3,22 +3,44 @@
 Both are settings of the process, read inside the operations, so that no model code carries them.
 Operations run in blocks of rows that fit the memory, except while autograd records: it would keep
 the intermediates of all blocks anyway.
+
+An operation with fast kernels is a package with a module `fused`, which holds the same function
+and an `example` of its arguments. Before its first use on a device the kernels are compiled and
+compared with the reference on that example; where they fail or disagree, ``auto`` takes the
+reference and says so once.
 """
 
+import importlib
+import importlib.util
+import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-IMPLEMENTATIONS = ("auto", "reference")
-"""``auto`` takes the fastest that serves the given tensors; ``reference`` is plain PyTorch."""
+IMPLEMENTATIONS = ("auto", "reference", "triton")
+"""``auto`` takes the fastest that serves the given tensors; ``reference`` is plain PyTorch;
+``triton`` takes the Triton kernels or raises `UnavailableError` with the reason."""
+
+HALF = (torch.bfloat16, torch.float16)
 
 _CPU_BLOCK = 8 * 2**20  # Bytes. Small enough to stay in the caches: larger blocks are slower.
 _GPU_BLOCK = 2**30
+_TOLERANCE = 0.05
+"""Of the self-check: relative error in bf16. A wrong kernel is wrong by far more."""
 
+_log = logging.getLogger("seedfold.kernels")
 _implementation = "auto"
 _budget: int | None = None
+_verdicts: dict[tuple[str, torch.device], str] = {}
+_told: set[str] = set()
+
+
+class UnavailableError(RuntimeError):
+    """Kernels that were asked for by name cannot serve the given tensors on this device."""
 
 
 @contextmanager
@@ -63,6 +85,118 @@ def memory_budget(n_bytes: int) -> Iterator[None]:
 def implementation() -> str:
     """The implementation that is asked for."""
     return _implementation
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What matrix products of `x` are computed in: autocast's dtype where it is on."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+def triton_serves(op: Callable[..., Tensor], x: Tensor, refusal: str = "") -> bool:
+    """Whether the Triton kernels of `op` are to be used for arguments like `x`.
+
+    Args:
+        op: the operation, a function of a package with a module `fused`.
+        x: its main argument.
+        refusal: why the kernels cannot serve the other arguments; empty if they can.
+
+    Raises:
+        UnavailableError: with the reason, if they are not but were asked for by name.
+    """
+    by_name = _implementation == "triton"
+    if _implementation == "reference" or (not by_name and x.device.type != "cuda"):
+        return False
+    reason = refusal or unavailable(x.device)
+    if not (reason or by_name or compute_dtype(x) in HALF):
+        reason = f"{str(compute_dtype(x)).removeprefix('torch.')}, kernels are for half precision"
+    reason = reason or _verdict(op, x.device)
+    if not reason:
+        return True
+    if by_name:
+        raise UnavailableError(
+            f"kernels.use('triton'): {op.__name__} cannot run: {reason}; 'auto' or 'reference' can"
+        )
+    tell_once(f"{op.__name__}: plain PyTorch instead of Triton ({reason})")
+    return False
+
+
+def trouble(op: Callable[..., Tensor], device: torch.device) -> str:
+    """Why `op` does not run its Triton kernels on `device` in half precision; empty if it does."""
+    return unavailable(device) or _verdict(op, device)
+
+
+def unavailable(device: torch.device) -> str:
+    """Why no Triton kernel runs on `device`; empty if they do."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if device.type == "cpu":
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        return "" if interpreted else "on a CPU, where Triton only runs with TRITON_INTERPRET=1"
+    if device.type != "cuda" or torch.version.cuda is None:
+        return f"no NVIDIA GPU but '{device}'"
+    major, minor = torch.cuda.get_device_capability(device)
+    return "" if major >= 8 else f"compute capability {major}.{minor}, at least 8.0 is needed"
+
+
+def tell_once(message: str) -> None:
+    """Logs a message the first time it is given."""
+    if message not in _told and not torch.compiler.is_compiling():
+        _told.add(message)
+        _log.warning(message)
+
+
+def _verdict(op: Callable[..., Tensor], device: torch.device) -> str:
+    """What is wrong with the kernels of `op` on `device`, found out once; empty if nothing is."""
+    if device.type == "cpu" or torch.compiler.is_compiling():
+        return _verdicts.get((op.__name__, device), "")
+    key = (op.__name__, device)
+    if key not in _verdicts:
+        _verdicts[key] = ""  # The check itself uses the kernels.
+        try:
+            _verdicts[key] = self_check(op, device)
+        except Exception as error:
+            _verdicts[key] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return _verdicts[key]
+
+
+def self_check(op: Callable[..., Tensor], device: torch.device) -> str:
+    """Compares kernels and reference on the operation's example; returns the disagreement.
+
+    Outputs with and without autograd and the gradients of all floating-point arguments.
+    """
+    example: Callable[..., tuple[dict[str, Tensor], dict[str, Any]]]
+    example = importlib.import_module(f"{op.__module__}.fused").example
+    tensors, settings = example(device, torch.bfloat16)
+
+    def run(implementation: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        inputs = {
+            name: x.detach().to(dtype).requires_grad_() if x.is_floating_point() else x
+            for name, x in tensors.items()
+        }
+        floating = {name: x for name, x in inputs.items() if x.requires_grad}
+        with use(implementation):
+            out = op(**inputs, **settings)
+            direction = torch.linspace(-1, 1, out.numel(), device=device).view_as(out).cos()
+            gradients = torch.autograd.grad(out, list(floating.values()), direction.to(out.dtype))
+            with torch.no_grad():
+                lean = op(**inputs, **settings)
+        named = {f"gradient of {name}": g for name, g in zip(floating, gradients, strict=True)}
+        return {"output": out, "output without autograd": lean, **named}
+
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        expected = run("reference", torch.float32)
+        found = run("triton", torch.bfloat16)
+    for name, truth in expected.items():
+        error = (found[name].float() - truth).norm() / truth.norm().clamp_min(1e-30)
+        if not error.item() < _TOLERANCE:
+            return f"{name} differs from the reference by {error.item():.2g}"
+    return ""
 
 
 def blocks(n: int, bytes_each: int, device: torch.device) -> Iterator[slice]:

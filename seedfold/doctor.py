@@ -7,7 +7,8 @@ from importlib import metadata
 import torch
 
 from seedfold import __version__
-from seedfold.kernels.backend import IMPLEMENTATIONS
+from seedfold.kernels import WITH_KERNELS
+from seedfold.kernels.backend import trouble, unavailable
 from seedfold.memory import GIB, available
 from seedfold.models import BUNDLED
 
@@ -23,7 +24,7 @@ def report() -> str:
         "seedfold": [f"version     {__version__}", f"python      {platform.python_version()}"],
         "machine": _machine(),
         "packages": [f"{name:<12}{_version(name)}" for name in PACKAGES],
-        "kernels": [f"available   {', '.join(IMPLEMENTATIONS)}"],
+        "kernels": _kernels(),
         "weights": [f"{BUNDLED:<12}bundled, UNTRAINED: for trying out the program only"],
     }
     return "\n\n".join(
@@ -46,6 +47,19 @@ def _machine() -> list[str]:
         lines.append("cuda        none")
     lines.append(f"mps         {'yes' if torch.mps.is_available() else 'none'}")
     return lines
+
+
+def _kernels() -> list[str]:
+    """Whether Triton's kernels are used; on a GPU each is compiled and checked for that."""
+    if not torch.cuda.is_available():
+        return ["triton      not used: its kernels are for NVIDIA GPUs; plain PyTorch here"]
+    device = torch.device("cuda")
+    if reason := unavailable(device):
+        return [f"triton      not used, plain PyTorch instead: {reason}"]
+    troubles = {op.__name__: trouble(op, device) for op in WITH_KERNELS}
+    bad = [f"{name}: plain PyTorch instead: {why}" for name, why in troubles.items() if why]
+    n_good = len(troubles) - len(bad)
+    return [f"triton      {n_good} of {len(troubles)} operations agree with PyTorch", *bad]
 
 
 def _version(package: str) -> str:

@@ -1,15 +1,22 @@
-"""The definition: x + update, in place where autograd does not need `x`."""
+"""The definition: x + update * scale, in place where autograd does not need `x`."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def residual(x: Float[Tensor, "*N"], update: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Returns the sum; when autograd is off, in the memory of `x`, which the caller gives up.
+def residual(
+    x: Float[Tensor, "*N"],
+    update: Float[Tensor, "*N"],
+    scale: Float[Tensor, "*#N"] | None = None,
+) -> Float[Tensor, "*N"]:
+    """Returns x + update * scale; when autograd is off, in the memory of `x`, which is given up.
 
-    All frames between a stack and its innermost block then hold one and the same tensor.
+    All frames between a stack and its innermost block then hold one and the same tensor. `scale`,
+    the mask of a dropout, gets no gradient.
     """
+    if scale is not None:
+        return torch.addcmul(x, update, scale.detach())
     if torch.is_grad_enabled() or torch.promote_types(x.dtype, update.dtype) != x.dtype:
         return x + update
     return x.add_(update)

@@ -26,7 +26,7 @@ def triangle_attention(
 
     Row i attends from its pairs (i, j) to its pairs (i, k) with logits q[i, j] . k[i, k] / sqrt(d)
     + bias[j, k]; bias = W_bias LN(z), or its transpose. Keys with a False pair_mask[i, k] are left
-    out.
+    out; a row without any keys attends to nothing, and its update is 0.
     """
     (c, c_z), n_heads = weight_q.shape, len(weight_bias)
     weight_qkvg = torch.cat([weight_q, weight_k, weight_v, weight_gate])
@@ -59,13 +59,18 @@ def attend(
     bias: Float[Tensor, "N_head N N"],
     mask: Bool[Tensor, "rows N"],
 ) -> Float[Tensor, "rows N_head N d"]:
-    """Softmax attention of every row with one bias for all; `mask` leaves out keys."""
+    """Softmax attention of every row with one bias for all; `mask` leaves out keys.
+
+    A row without keys gives 0.
+    """
     scale = q.shape[-1] ** -0.5
-    if torch.is_grad_enabled() or not mask.all():
+    masked = torch.is_grad_enabled() or not mask.all()
+    if masked:
         q, k = _with_mask(q, k, mask)
     # Expanded, the bias is read in place: no copy for each row.
     bias = bias.to(q.dtype).expand(len(q), *bias.shape)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    o = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    return o.masked_fill(~mask.any(-1)[:, None, None, None], 0) if masked else o
 
 
 def _with_mask(q: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,5 +81,7 @@ def _with_mask(q: Tensor, k: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """
     ones, penalty = torch.zeros_like(q[..., :8]), torch.zeros_like(k[..., :8])
     ones[..., 0] = 1
-    penalty[..., 0] = penalty[..., 0].masked_fill(~mask[:, None, :], -1e9)
+    # Half of what float16 can hold: with all keys of a row masked it must not become infinite.
+    lowest = max(-1e9, torch.finfo(k.dtype).min / 2)
+    penalty[..., 0] = penalty[..., 0].masked_fill(~mask[:, None, :], lowest)
     return torch.cat([q, ones], dim=-1), torch.cat([k, penalty], dim=-1)

@@ -100,7 +100,7 @@ class MSAUpdate(nn.Module):
         pair_mask: Bool[Tensor, "B N_token N_token"],
     ) -> Float[Tensor, "B N_msa N_token c_m"]:
         """Returns the new `m`."""
-        m = residual(m, self.dropout(self.pair_weighted_averaging(m, z, pair_mask)))
+        m = self.dropout(m, self.pair_weighted_averaging(m, z, pair_mask))
         return residual(m, self.transition(m))
 
 

@@ -21,18 +21,23 @@ from seedfold.model.triangle import (
 
 
 class DropoutRowwise(nn.Module):
-    """Dropout whose mask is shared by all rows: axis -3 of a [..., row, column, c] tensor."""
+    """Adds an update with dropout whose mask is shared by all rows.
+
+    Rows are axis -3 of a [..., row, column, c] tensor.
+    """
 
     def __init__(self, p: float):
         super().__init__()
         self.p = p
 
-    def forward(self, x: Float[Tensor, "*B row column c"]) -> Float[Tensor, "*B row column c"]:
-        """Drops whole columns of channels while training."""
+    def forward(
+        self, x: Float[Tensor, "*B row column c"], update: Float[Tensor, "*B row column c"]
+    ) -> Float[Tensor, "*B row column c"]:
+        """Returns x + dropout(update): while training, whole columns of channels are dropped."""
         if not self.training or self.p == 0:
-            return x
-        keep = torch.rand_like(x[..., :1, :, :]) >= self.p
-        return x * keep / (1 - self.p)
+            return residual(x, update)
+        kept = torch.rand_like(update[..., :1, :, :]) >= self.p
+        return residual(x, update, kept.to(update.dtype) / (1 - self.p))
 
 
 class PairBlock(nn.Module):
@@ -76,12 +81,12 @@ class PairBlock(nn.Module):
         pair_mask: Bool[Tensor, "B N_token N_token"],
     ) -> Float[Tensor, "B N_token N_token c_z"]:
         """Returns the new `z`."""
-        z = residual(z, self.dropout(self.triangle_multiplication_outgoing(z, pair_mask)))
-        z = residual(z, self.dropout(self.triangle_multiplication_incoming(z, pair_mask)))
-        z = residual(z, self.dropout(self.triangle_attention_starting(z, pair_mask)))
+        z = self.dropout(z, self.triangle_multiplication_outgoing(z, pair_mask))
+        z = self.dropout(z, self.triangle_multiplication_incoming(z, pair_mask))
+        z = self.dropout(z, self.triangle_attention_starting(z, pair_mask))
         # Transposed, the ending node's rows are the columns of z: dropout is column-wise there.
         z, pair_mask = z.transpose(1, 2), pair_mask.transpose(1, 2)
-        z = residual(z, self.dropout(self.triangle_attention_ending(z, pair_mask)))
+        z = self.dropout(z, self.triangle_attention_ending(z, pair_mask))
         z = z.transpose(1, 2)
         return residual(z, self.pair_transition(z))
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from seedfold.kernels import transition
+from seedfold.kernels import adaln, transition
 
 Init = Literal["default", "relu", "zeros"]
 
@@ -86,8 +86,14 @@ class AdaLN(nn.Module):
         self, a: Float[Tensor, "*N c_a"], s: Float[Tensor, "*#N c_s"]
     ) -> Float[Tensor, "*N c_a"]:
         """Returns `a` normalised and modulated by `s`."""
-        s = self.layer_norm_s(s)
-        return torch.sigmoid(self.linear_scale(s)) * self.layer_norm_a(a) + self.linear_offset(s)
+        return adaln(
+            a,
+            s,
+            self.layer_norm_s.weight,
+            self.linear_scale.weight,
+            self.linear_scale.bias,
+            self.linear_offset.weight,
+        )
 
 
 class ConditionedTransitionBlock(nn.Module):

@@ -28,3 +28,18 @@ def test_gradients_flow_to_both(random):
     residual(x, update * 2).sum().backward()
     assert torch.equal(x.grad, torch.ones(3).double())
     assert torch.equal(update.grad, 2 * torch.ones(3).double())
+
+
+def test_scaled_updates_and_their_gradients(random):
+    x, update = random(2, 3, 4).float().requires_grad_(), random(2, 3, 4).bfloat16()
+    update, scale = update.requires_grad_(), random(2, 1, 4).bfloat16()
+    found = residual(x, update, scale)
+    expected = x.double() + update.double() * scale.double()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    direction = random(2, 3, 4).float()
+    d_x, d_update = torch.autograd.grad(found, [x, update], direction)
+    assert torch.equal(d_x, direction)
+    assert d_update.dtype == torch.bfloat16
+    exact = direction.double() * scale.double()
+    torch.testing.assert_close(d_update.double(), exact, rtol=2**-7, atol=0)

@@ -5,13 +5,36 @@ from importlib import metadata
 
 import torch
 
-from seedfold import __version__
+from seedfold import __version__, doctor
 from seedfold.doctor import report
+from seedfold.kernels import WITH_KERNELS, transition
 
 
 def test_the_page_names_what_matters():
     page = report()
     assert __version__ in page and platform.python_version() in page
     assert torch.__version__ in page and metadata.version("gemmi") in page
-    assert "reference" in page and "UNTRAINED" in page
+    assert "UNTRAINED" in page
     assert ("cuda        none" in page) == (torch.cuda.device_count() == 0)
+
+
+def test_kernels_are_reported_one_by_one(monkeypatch):
+    """With a GPU in their place: which operation is in trouble, and why."""
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor, "unavailable", lambda device: "")
+    monkeypatch.setattr(
+        doctor, "trouble", lambda op, device: "does not compile" if op is transition else ""
+    )
+    first, *rest = doctor._kernels()
+    n = len(WITH_KERNELS)
+    assert first == f"triton      {n - 1} of {n} operations agree with PyTorch"
+    assert rest == ["transition: plain PyTorch instead: does not compile"]
+    monkeypatch.setattr(doctor, "unavailable", lambda device: "triton is not installed")
+    assert doctor._kernels() == [
+        "triton      not used, plain PyTorch instead: triton is not installed"
+    ]
+
+
+def test_without_a_gpu_plain_pytorch_is_no_trouble():
+    if not torch.cuda.is_available():
+        assert "plain PyTorch here" in report()

@@ -81,12 +81,12 @@ def test_the_ending_node_mirrors_the_starting_node():
 def test_dropout_is_shared_along_rows_and_keeps_the_mean():
     torch.manual_seed(0)
     dropout = DropoutRowwise(0.25).train()
-    x = dropout(torch.ones(1, 4, 500, 30))
+    x = dropout(torch.zeros(1, 4, 500, 30), torch.ones(1, 4, 500, 30))
     assert torch.equal(x, x[:, :1].expand_as(x))
     assert x.unique().tolist() == pytest.approx([0, 4 / 3])
     assert x.mean().item() == pytest.approx(1.0, abs=0.02)
     assert (x[0, 0] == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert torch.equal(dropout.eval()(x), x)
+    assert torch.equal(dropout.eval()(x, x), 2 * x)
 
 
 def test_dropout_of_the_ending_node_is_column_wise():

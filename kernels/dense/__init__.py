@@ -1,0 +1,1 @@
+"""LayerNorm, gates and linear maps over pairs: Triton launchers that the operations share."""
