@@ -106,12 +106,12 @@ def triton_serves(op: Callable[..., Tensor], x: Tensor, refusal: str = "") -> bo
         UnavailableError: with the reason, if they are not but were asked for by name.
     """
     by_name = _implementation == "triton"
-    if _implementation == "reference" or (not by_name and x.device.type != "cuda"):
+    if _implementation == "reference":
         return False
-    reason = refusal or unavailable(x.device)
-    if not (reason or by_name or compute_dtype(x) in HALF):
-        reason = f"{str(compute_dtype(x)).removeprefix('torch.')}, kernels are for half precision"
-    reason = reason or _verdict(op, x.device)
+    # In single precision there are no tensor cores to win by: that, like a CPU, is no trouble.
+    if not by_name and (x.device.type != "cuda" or compute_dtype(x) not in HALF):
+        return False
+    reason = refusal or unavailable(x.device) or _verdict(op, x.device)
     if not reason:
         return True
     if by_name:

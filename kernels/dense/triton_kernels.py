@@ -268,12 +268,14 @@ def norm_linear_backward(
     *,
     weight_heads: Float[Tensor, "H c"] | None = None,
     d_heads: Float[Tensor, "H A B"] | None = None,
+    d_x: Float[Tensor, "A B c"] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Returns the gradients of x, norm_weight, norm_bias, weight and weight_heads.
 
-    `d_out` is the gradient before relu and mask. That of `x` is laid out as `x` is.
+    `d_out` is the gradient before relu and mask. That of `x` is written to `d_x`, or laid out as
+    `x` is.
     """
-    d_x = torch.empty_like(x)
+    d_x = torch.empty_like(x) if d_x is None else d_x
     rows = d_out.reshape(-1, len(weight))
     if weight_heads is None or d_heads is None:
         d_y = rows @ weight

@@ -94,8 +94,8 @@ def _backward(
                 d_update = d_out_rows[block].reshape(-1, c)
                 hidden, d_products = swiglu_backward(y, weight_a, weight_b, d_update @ weight_out)
                 d_products = d_products.view(*rows[block].shape[:2], 2 * c_hidden)
-                d_rows[block], *gradients, _ = norm_linear_backward(
-                    rows[block], norm_weight, norm_bias, weight_in, d_products
+                _, *gradients, _ = norm_linear_backward(
+                    rows[block], norm_weight, norm_bias, weight_in, d_products, d_x=d_rows[block]
                 )
                 gradients.append(sum_over_pairs(d_update, hidden))
                 for total, gradient in zip(sums, gradients, strict=True):

@@ -252,7 +252,7 @@ def _forward_step(
     q, k_base, v_base, k_at, v_at, mask_row, first, n_k, dims, bias, scale, largest, total, acc,
     D: tl.constexpr, BLOCK_K: tl.constexpr, MASKED: tl.constexpr, EVEN: tl.constexpr,
 ):  # fmt: skip
-    """One tile of keys for one row: `largest` is the largest logit so far, `total` the denominator."""
+    """One tile of keys for one row: `largest` is the largest logit, `total` the denominator."""
     k = _load_tile(k_base, k_at, first, n_k, dims, D, BLOCK_K, EVEN)
     v = _load_tile(v_base, v_at, first, n_k, dims, D, BLOCK_K, EVEN)
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale + bias

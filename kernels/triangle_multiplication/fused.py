@@ -287,8 +287,8 @@ def _project_backward(
             *(d_a[:, rows], d_b[:, rows], d_products),
         )
         d_products[..., -c_z:] = d_gate[rows]
-        d_z[rows], *gradients, _ = norm_linear_backward(
-            z[rows], norm_weight, norm_bias, weight_in, d_products
+        _, *gradients, _ = norm_linear_backward(
+            z[rows], norm_weight, norm_bias, weight_in, d_products, d_x=d_z[rows]
         )
         _add(sums, gradients)
 

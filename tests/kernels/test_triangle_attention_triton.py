@@ -210,3 +210,28 @@ def test_the_example_passes(device, fused):
     with use("reference"):
         expected = triangle_attention(**tensors, **settings)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not LARGE, reason="takes 9 GB of GPU memory")
+def test_offsets_beyond_32_bits():
+    launch = importlib.import_module("seedfold.kernels.triangle_attention.triton_kernels")
+    n, n_heads, d = 70, 2, 32
+    size, stride = (2, n, 4, n_heads, d), (2**31, 4 * n_heads * d, n_heads * d, d, 1)
+    options = {"dtype": torch.bfloat16, "device": "cuda"}
+
+    def far():
+        return torch.empty(2**31 + n * stride[1], **options).as_strided(size, stride)
+
+    inputs = torch.randn(size, **options)
+    bias = torch.randn(n_heads, n, n, **options)
+
+    def run(x, gradients):
+        q, k, v, d_o = x.copy_(inputs).unbind(2)
+        o, lse = launch.attend(q, k, v, bias, None)
+        d_q, d_k, d_v, _ = gradients.unbind(2)
+        d_bias = launch.attend_backward(d_o, q, k, v, bias, None, o, lse, d_q, d_k, d_v)
+        return [o, lse, d_q, d_k, d_v, d_bias]
+
+    near = run(torch.empty_like(inputs), torch.empty_like(inputs))
+    assert all(torch.equal(a, b) for a, b in zip(run(far(), far()), near, strict=True))
