@@ -75,7 +75,9 @@ class GateCase(NamedTuple):
     `signature` maps the names of run-time arguments to types ("*bf16", "i32"), `constexprs` the
     rest to values. Pointers, 64-bit integers and strides (names with `stride`, `_row`, `_at` or
     `_head`) are taken as divisible by 16, as those of real launches are. `tensor_cores`: matrix
-    instructions must be there.
+    instructions must be there. `targets`: the compute capabilities that it is for.
+    `max_local`: bytes of spilled registers, where a tile with a few was measured to be faster than
+    any without. `may_serialise`: matrix instructions may wait for one another, see `settled`.
     """
 
     kernel: Any
@@ -85,3 +87,6 @@ class GateCase(NamedTuple):
     num_stages: int
     max_registers: int = 255
     tensor_cores: bool = True
+    targets: tuple[int, ...] = (80, 90)
+    max_local: int = 0
+    may_serialise: bool = False

@@ -350,9 +350,10 @@ def sum_over_pairs(a: Float[Tensor, "P N"], b: Float[Tensor, "P c"]) -> Float[Te
     if a.device.type == "cpu" or a.dtype == torch.float32:
         return a.t() @ b
     whole = len(a) - len(a) % 64
-    total = torch.mm(a[:whole].t(), b[:whole], out_dtype=torch.float32)
-    if whole < len(a):
-        total += torch.mm(a[whole:].t(), b[whole:], out_dtype=torch.float32)
+    total = a.new_zeros(a.shape[1], b.shape[1], dtype=torch.float32)
+    for pairs in (slice(0, whole), slice(whole, len(a))):
+        if pairs.start < pairs.stop:
+            total += torch.mm(a[pairs].t(), b[pairs], out_dtype=torch.float32)
     return total.to(a.dtype)
 
 

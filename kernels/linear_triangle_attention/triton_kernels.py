@@ -263,7 +263,7 @@ def gate_cases() -> list[GateCase]:
     """What is compiled where there is no GPU: bf16, heads of 32 and of 64 channels."""
     cases = []
     for name, kernel in {"product": _gated, "gate": _gate_gradient}.items():
-        for d in (32, 64):
+        for d, even in ((32, True), (32, False), (64, False)):
             t = tiles(name, d)
             constexprs = {
                 "D": d,
@@ -272,7 +272,7 @@ def gate_cases() -> list[GateCase]:
                 "BLOCK_K": t.keys,
             }
             constexprs |= {"ROWS": t.rows, "SIGNED": True} if name == "product" else {}
-            constexprs |= {"EVEN": False}
+            constexprs |= {"EVEN": even}
             signature = {
                 x: "*bf16" if x.endswith("_ptr") else "i32"
                 for x in kernel.arg_names

@@ -158,10 +158,10 @@ def _swiglu(
 
 
 # The fastest on an H200 in bf16 (scripts/benchmark_kernels.py).
-FUSED_TILE = Tile(128, 32, 0, 8, 3)
-NARROW_TILE = Tile(128, 64, 64, 8, 4)
+FUSED_TILE = Tile(64, 64, 0, 4, 2)
+NARROW_TILE = Tile(128, 64, 128, 8, 2)
 WIDE_TILE = Tile(128, 128, 64, 8, 3)
-WIDE_BACKWARD_TILE = Tile(128, 64, 64, 8, 4)
+WIDE_BACKWARD_TILE = Tile(128, 128, 64, 8, 3)
 
 
 def fused_tile(c: int, dtype: torch.dtype, device: torch.device) -> Tile:
@@ -294,7 +294,8 @@ def gate_cases() -> list[GateCase]:
     for c in (64, 128):
         tile = fused_tile(c, torch.bfloat16, torch.device("cuda"))
         sizes = {"C": c, "N": 4 * c, "BLOCK_C": c, "BLOCK_M": tile.m, "BLOCK_N": tile.n}
-        cases.append(GateCase(_transition, fused, sizes, tile.warps, tile.stages))
+        spilled = {"max_local": 24 if c == 128 else 0}
+        cases.append(GateCase(_transition, fused, sizes, tile.warps, tile.stages, **spilled))
     pointers = ["y_ptr", "weight_a_ptr", "weight_b_ptr", "d_hidden_ptr", "hidden_ptr"]
     tiled = {**dict.fromkeys([*pointers, "d_products_ptr"], "*bf16"), "n_rows": "i32"}
     for tile in (Tile(64, 64, 64, 4, 4), Tile(128, 64, 64, 8, 4)):
@@ -302,4 +303,9 @@ def gate_cases() -> list[GateCase]:
             sizes = {"BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k}
             sizes |= {"C": 512, "N": 2048, "BACKWARD": backward}
             cases.append(GateCase(_swiglu, tiled, sizes, tile.warps, tile.stages))
+    hopper = ((NARROW_TILE, 128, True), (WIDE_TILE, 512, False), (WIDE_BACKWARD_TILE, 512, True))
+    for tile, c, backward in hopper:
+        sizes = {"BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k}
+        sizes |= {"C": c, "N": 4 * c, "BACKWARD": backward}
+        cases.append(GateCase(_swiglu, tiled, sizes, tile.warps, tile.stages, targets=(90,)))
     return cases

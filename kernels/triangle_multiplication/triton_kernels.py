@@ -380,8 +380,8 @@ def _channel_norm(
 # than fit on chip.
 OPERANDS_TILE = Tile(128, 64, 0, 8, 2)
 OUTPUT_TILE = Tile(128, 64, 0, 8, 2)
-WIDE_TILE = Tile(128, 128, 64, 8, 3)
-WIDE_BACKWARD_TILE = Tile(128, 64, 64, 8, 4)
+WIDE_TILE = Tile(256, 64, 64, 8, 3)
+WIDE_BACKWARD_TILE = Tile(256, 64, 64, 8, 3)
 
 
 def operands_tile(c_z: int, dtype: torch.dtype, device: torch.device, *, backward: bool) -> Tile:
@@ -661,18 +661,20 @@ def _channels(c: int) -> int:
 
 def gate_cases() -> list[GateCase]:
     """Compilations of the common widths in bfloat16, forward and backward."""
-    return [
+    common = [
         case
         for c in (64, 128, 256, 512)
         for backward in (False, True)
         for case in _gate_cases(c, backward)
     ]
+    hopper = [*_gate_cases(512, False, WIDE_TILE)[:2], *_gate_cases(512, True, WIDE_BACKWARD_TILE)]
+    return common + [case._replace(targets=(90,), max_local=16) for case in hopper]
 
 
-def _gate_cases(c: int, backward: bool) -> list[GateCase]:
+def _gate_cases(c: int, backward: bool, wide: Tile | None = None) -> list[GateCase]:
     device, dtype = torch.device("cuda"), torch.bfloat16
     if c > FUSED_CHANNELS:
-        first = last = Tile(128, 64, 64, 8, 4)
+        first = last = wide or Tile(128, 64, 64, 8, 4)
     else:
         first = operands_tile(c, dtype, device, backward=backward)
         last = output_tile(c, c, dtype, device, backward=backward)

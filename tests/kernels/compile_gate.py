@@ -31,8 +31,6 @@ from typing import Any, NamedTuple
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 TARGETS = (80, 90)
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
-LOCAL_LIMIT = {80: 0, 90: 0}
-"""Bytes a thread may spill. Spilling is slow, not wrong."""
 MATRIX_INSTRUCTION = {80: "HMMA", 90: "HGMMA"}
 STRIDE = re.compile("stride|_(row|at|head)$")
 """The names of arguments that are strides."""
@@ -76,8 +74,8 @@ def run(files: list[Path], n_processes: int) -> list[dict[str, Any]]:
     jobs = [
         Job(file, index, target)
         for file in files
-        for index in range(len(load(file).gate_cases()))
-        for target in TARGETS
+        for index, case in enumerate(load(file).gate_cases())
+        for target in case.targets
     ]
     # Forked, the processes have the modules already.
     with multiprocessing.get_context("fork").Pool(n_processes) as pool:
@@ -147,6 +145,7 @@ def properties(case: Any, target: int) -> dict[str, int]:
     )
     usage, code = disassemble(compiled.asm["cubin"])
     return {
+        "serialised": int(target >= 90 and is_serialised(compiled.asm["ptx"])),
         "registers": usage["REG"],
         "local": usage["STACK"] + usage["LOCAL"],
         "shared": compiled.metadata.shared,
@@ -178,6 +177,22 @@ def disassemble(cubin: bytes) -> tuple[dict[str, int], str]:
     return {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", usage)}, code
 
 
+def is_serialised(ptx: str) -> bool:
+    """Whether ptxas makes matrix instructions wait for one another, its notes C7510 to C7515.
+
+    Hopper's run on by themselves; ptxas gives that up for a whole kernel if it cannot tell their
+    registers apart (see `settled` in kernels/tiles.py).
+    """
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as source:
+        source.write(ptx)
+        source.flush()
+        command = [knobs.nvidia.ptxas.path, "-arch=sm_90a", "-v", source.name, "-o", os.devnull]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+    return "wgmma.mma_async instructions are serialized" in told.stdout + told.stderr
+
+
 def judge(case: Any, target: int, found: dict[str, Any]) -> tuple[list[str], str]:
     """What is wrong with a compiled case, and what is to be known about it."""
     limit = SHARED_LIMIT[target]
@@ -186,12 +201,14 @@ def judge(case: Any, target: int, found: dict[str, Any]) -> tuple[list[str], str
     problems = []
     if found["shared"] > limit:
         problems.append(f"{found['shared']} bytes of shared memory, {limit} are there")
-    if found["local"] > LOCAL_LIMIT[target]:
+    if found["local"] > case.max_local:
         problems.append(f"{found['local']} bytes of local memory: values are spilled")
     if found["registers"] > case.max_registers:
         problems.append(f"{found['registers']} registers, expected {case.max_registers} at most")
     if case.tensor_cores and not found["matrix"]:
         problems.append(f"no {MATRIX_INSTRUCTION[target]}: the tensor cores are not used")
+    if found["serialised"] and not case.may_serialise:
+        problems.append("ptxas makes the matrix instructions wait for one another")
     return problems, ""
 
 

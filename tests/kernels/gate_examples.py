@@ -29,6 +29,21 @@ def difference(x_ptr, y_ptr, out_ptr, n, stride, BLOCK: tl.constexpr, D: tl.cons
 
 
 @triton.jit
+def entangled(x_ptr, y_ptr, out_ptr, n, stride, BLOCK: tl.constexpr, D: tl.constexpr):
+    """A product of each iteration runs on into the next, where another one starts."""
+    at, dims = tl.arange(0, BLOCK), tl.arange(0, D)
+    x = tl.load(x_ptr + at[:, None] * stride + dims[None, :])
+    sum = tl.zeros([BLOCK, D], tl.float32)
+    for start in range(0, n, 64):
+        keys = start + tl.arange(0, 64)
+        y = tl.load(y_ptr + keys[:, None] * stride + dims[None, :])
+        gate = tl.load(y_ptr + at[:, None] * stride + keys[None, :])
+        scores = tl.dot(x, tl.trans(y)).to(x.dtype) * gate
+        sum = tl.dot(scores, y, sum)
+    tl.store(out_ptr + at[:, None] * stride + dims[None, :], sum.to(x.dtype))
+
+
+@triton.jit
 def undefined(x_ptr, y_ptr, out_ptr, n, stride, BLOCK: tl.constexpr, D: tl.constexpr):
     """A matrix product whose operands do not fit."""
     x = tl.zeros([BLOCK, D], tl.bfloat16)
@@ -49,6 +64,7 @@ EXAMPLES = {
     "too much memory on sm_80": case(product, 128, 128, 8, 5),
     "no tensor cores": case(difference, 1024, 32, 4),
     "no need of tensor cores": case(difference, 1024, 32, 4, tensor_cores=False),
+    "entangled": case(entangled, 128, 32, 8, 3),
     "not compiled": case(undefined, 64, 32, 4),
 }
 

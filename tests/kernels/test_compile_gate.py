@@ -56,6 +56,7 @@ FAULTS = {
     "too much memory on sm_80": ("", ""),
     "no tensor cores": ("no HMMA", "no HGMMA"),
     "no need of tensor cores": ("", ""),
+    "entangled": ("", "wait for one another"),
     "not compiled": ("does not compile", "does not compile"),
 }
 
