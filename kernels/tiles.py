@@ -55,6 +55,47 @@ def scaled_to_half(x, factor):
     return product
 
 
+EPS = tl.constexpr(1e-5)
+"""Of every LayerNorm, as in torch."""
+
+
+@triton.jit
+@no_type_check
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + tl.exp(-x))
+
+
+@triton.jit
+@no_type_check
+def standardised(x, inside, C: tl.constexpr):
+    """(x - mean) / deviation over the channels, axis 1, 0 where not inside; and 1 / deviation."""
+    mean = tl.sum(x, 1) / C
+    centred = tl.where(inside, x - mean[:, None], 0.0)
+    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / C + EPS)
+    return centred * rstd[:, None], rstd
+
+
+@triton.jit
+@no_type_check
+def block_of(ptr, row, column, N_ROWS: tl.constexpr, N_COLUMNS: tl.constexpr, EVEN: tl.constexpr):
+    """A block of a contiguous matrix; `EVEN`: no block reaches over its edges."""
+    at = ptr + row[:, None] * N_COLUMNS + column[None, :]
+    if EVEN:
+        return tl.load(at)
+    return tl.load(at, mask=(row < N_ROWS)[:, None] & (column < N_COLUMNS)[None, :], other=0.0)
+
+
+class MatrixTile(NamedTuple):
+    """Rows, output channels and summed channels of a tile, and how many warps and stages."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+
+
 def padded_width(d: int) -> int:
     """The width of a tile for `d` channels: a power of two, for a matrix product at least 16."""
     return max(16, 1 << (d - 1).bit_length())

@@ -16,9 +16,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from seedfold.kernels.tiles import GateCase
-
-EPS = tl.constexpr(1e-5)
+from seedfold.kernels.tiles import GateCase, standardised
 
 
 class Tile(NamedTuple):
@@ -92,16 +90,6 @@ def _row_of_sample(row, sample, n_inner, n_samples):
 
 @triton.jit
 @no_type_check
-def _standardise(x, inside, C: tl.constexpr):
-    """(x - mean) / deviation over the channels, 0 outside, and 1 / deviation."""
-    mean = tl.sum(x, 1) / C
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / C + EPS)
-    return centred * rstd[:, None], rstd
-
-
-@triton.jit
-@no_type_check
 def _modulate(
     a, projected, bias_scale, out, n_rows, n_inner, n_samples,
     C: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -116,7 +104,7 @@ def _modulate(
     scale = tl.load(shared, mask=inside, other=0.0).to(tl.float32)
     offset = tl.load(shared + C, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_scale + channel, mask=channel < C, other=0.0).to(tl.float32)
-    unit, _ = _standardise(x, inside, C)
+    unit, _ = standardised(x, inside, C)
     y = tl.sigmoid(scale + bias[None, :]) * unit + offset
     tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)
 
@@ -141,7 +129,7 @@ def _modulate_backward(
         at = _row_of_sample(row, sample, n_inner, n_samples)[:, None] * C + channel[None, :]
         x = tl.load(a + at, mask=inside, other=0.0).to(tl.float32)
         d_y = tl.load(d_out + at, mask=inside, other=0.0).to(tl.float32)
-        unit, rstd = _standardise(x, inside, C)
+        unit, rstd = standardised(x, inside, C)
         d_gate += d_y * unit
         d_offset += d_y
         d_unit = d_y * gate

@@ -20,9 +20,8 @@ import triton.language as tl
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.tiles import GateCase
+from seedfold.kernels.tiles import GateCase, standardised
 
-EPS = tl.constexpr(1e-5)
 _MAX_FUSED = 256
 """Channels up to which a tile of pairs stays on chip while the weights stream past it."""
 _BLOCKS_EACH = 32
@@ -44,16 +43,6 @@ class Tile(NamedTuple):
 def _offsets(pair, n_b, stride_a, stride_b):
     """Where pairs begin, in 64 bits: pair representations have more than 2^31 elements."""
     return (pair // n_b).to(tl.int64) * stride_a + (pair % n_b).to(tl.int64) * stride_b
-
-
-@triton.jit
-@no_type_check
-def _standardise(x, inside, C: tl.constexpr):
-    """Returns (x - mean) / deviation over the channels, and 1 / deviation."""
-    mean = tl.sum(x, 1) / C
-    centred = tl.where(inside, x - mean[:, None], 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1) / C + EPS)
-    return centred * rstd[:, None], rstd
 
 
 @triton.jit
@@ -91,7 +80,7 @@ def _forward_kernel(
     if norm_weight is not None:
         scale = tl.load(norm_weight + channel, mask=channel < C, other=0.0).to(tl.float32)
         shift = tl.load(norm_bias + channel, mask=channel < C, other=0.0).to(tl.float32)
-        y, _ = _standardise(y, inside, C)
+        y, _ = standardised(y, inside, C)
         y = y * scale[None, :] + shift[None, :]
     if g is not None:
         g_rows = g + _offsets(pair, n_b, g_a, g_b)
@@ -185,7 +174,7 @@ def _backward_kernel(
         d_value = tl.load(d_y + y_at, mask=inside, other=0.0).to(tl.float32)
         unit, rstd, normed = value, 1.0, value
         if norm_weight is not None:
-            unit, rstd = _standardise(value, inside, C)
+            unit, rstd = standardised(value, inside, C)
             normed = unit * scale[None, :] + shift[None, :]
         if g is not None:
             g_rows = g + _offsets(pair, n_b, g_a, g_b)

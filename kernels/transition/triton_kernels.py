@@ -7,7 +7,7 @@ rows, which share a tile of y and keep one accumulator each.
 # Launches take more than the arguments of a kernel.
 # pyright: reportCallIssue=false
 
-from typing import NamedTuple, no_type_check
+from typing import no_type_check
 
 import torch
 import triton
@@ -15,28 +15,11 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from seedfold.kernels.tiles import GateCase
+from seedfold.kernels.tiles import EPS, GateCase, MatrixTile, block_of, sigmoid
 
-EPS = tl.constexpr(1e-5)  # Of the LayerNorm, as in torch.
 FUSED_CHANNELS = 128
 """Up to here `fused_transition` is used. With 256 a tile of normalised rows and one of the output
 still fit together on chip, but leave no room for tiles that keep the tensor cores busy."""
-
-
-class Tile(NamedTuple):
-    """Rows, hidden channels and summed channels of a tile, and how many warps and stages."""
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
-
-
-@triton.jit
-@no_type_check
-def _sigmoid(x):
-    return 1.0 / (1.0 + tl.exp(-x))
 
 
 @triton.jit
@@ -50,16 +33,6 @@ def _norm(x, channel, weight_ptr, bias_ptr, C: tl.constexpr):
     weight = tl.load(weight_ptr + channel, mask=inside, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + channel, mask=inside, other=0.0).to(tl.float32)
     return centred * scale[:, None] * weight[None, :] + bias[None, :]
-
-
-@triton.jit
-@no_type_check
-def _block(ptr, row, column, N_ROWS: tl.constexpr, N_COLUMNS: tl.constexpr, EVEN: tl.constexpr):
-    """A block of a matrix; `EVEN`: no block reaches over its edges."""
-    at = ptr + row[:, None] * N_COLUMNS + column[None, :]
-    if EVEN:
-        return tl.load(at)
-    return tl.load(at, mask=(row < N_ROWS)[:, None] & (column < N_COLUMNS)[None, :], other=0.0)
 
 
 @triton.jit
@@ -97,12 +70,12 @@ def _transition(
     out = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
     for start in tl.range(0, N, BLOCK_N):
         hidden = start + tl.arange(0, BLOCK_N)
-        weight_a = _block(weight_a_ptr, hidden, channel, N, C, EVEN)
-        weight_b = _block(weight_b_ptr, hidden, channel, N, C, EVEN)
+        weight_a = block_of(weight_a_ptr, hidden, channel, N, C, EVEN)
+        weight_b = block_of(weight_b_ptr, hidden, channel, N, C, EVEN)
         p = tl.dot(y, tl.trans(weight_a), input_precision="ieee")
         q = tl.dot(y, tl.trans(weight_b), input_precision="ieee")
-        h = (p * _sigmoid(p) * q).to(dtype)
-        weight_out = _block(weight_out_ptr, channel, hidden, C, N, EVEN)
+        h = (p * sigmoid(p) * q).to(dtype)
+        weight_out = block_of(weight_out_ptr, channel, hidden, C, N, EVEN)
         out = tl.dot(h, tl.trans(weight_out), out, input_precision="ieee")
     out_offset = (a * out_stride_a + b * out_stride_b)[:, None] + channel[None, :]
     tl.store(out_ptr + out_offset, out.to(dtype), mask=valid)
@@ -141,13 +114,13 @@ def _swiglu(
             y = tl.load(y_ptr + y_offset + k[None, :])
         else:
             y = tl.load(y_ptr + y_offset + k[None, :], mask=(k < C)[None, :], other=0.0)
-        weight_a = _block(weight_a_ptr, hidden, k, N, C, EVEN)
-        weight_b = _block(weight_b_ptr, hidden, k, N, C, EVEN)
+        weight_a = block_of(weight_a_ptr, hidden, k, N, C, EVEN)
+        weight_b = block_of(weight_b_ptr, hidden, k, N, C, EVEN)
         p = tl.dot(y, tl.trans(weight_a), p, input_precision="ieee")
         q = tl.dot(y, tl.trans(weight_b), q, input_precision="ieee")
     inside = (row < n_rows)[:, None] & (hidden < N)[None, :]
     offset = row_offset * N + hidden[None, :]
-    gate = _sigmoid(p)
+    gate = sigmoid(p)
     tl.store(hidden_ptr + offset, (p * gate * q).to(dtype), mask=inside)
     if BACKWARD:
         d = tl.load(d_hidden_ptr + offset, mask=inside, other=0.0).to(tl.float32)
@@ -158,31 +131,31 @@ def _swiglu(
 
 
 # The fastest on an H200 in bf16 (scripts/benchmark_kernels.py).
-FUSED_TILE = Tile(64, 64, 0, 4, 2)
-NARROW_TILE = Tile(128, 64, 128, 8, 2)
-WIDE_TILE = Tile(128, 128, 64, 8, 3)
-WIDE_BACKWARD_TILE = Tile(128, 128, 64, 8, 3)
+FUSED_TILE = MatrixTile(64, 64, 0, 4, 2)
+NARROW_TILE = MatrixTile(128, 64, 128, 8, 2)
+WIDE_TILE = MatrixTile(128, 128, 64, 8, 3)
+WIDE_BACKWARD_TILE = MatrixTile(128, 128, 64, 8, 3)
 
 
-def fused_tile(c: int, dtype: torch.dtype, device: torch.device) -> Tile:
+def fused_tile(c: int, dtype: torch.dtype, device: torch.device) -> MatrixTile:
     """The tile of `fused_transition`."""
     if device.type == "cpu" or dtype == torch.float32:
-        return Tile(32, 32, 0, 4, 1)
+        return MatrixTile(32, 32, 0, 4, 1)
     if c <= 64:
-        return Tile(128, 64, 0, 8, 3)
-    return FUSED_TILE if c <= 128 else Tile(64, 64, 0, 8, 2)
+        return MatrixTile(128, 64, 0, 8, 3)
+    return FUSED_TILE if c <= 128 else MatrixTile(64, 64, 0, 8, 2)
 
 
 def swiglu_tile(
     rows: int, c: int, dtype: torch.dtype, device: torch.device, *, backward: bool
-) -> Tile:
+) -> MatrixTile:
     """The tile of `swiglu` and `swiglu_backward`."""
     if device.type == "cpu" or dtype == torch.float32:
-        return Tile(32, 32, 32, 4, 1)
+        return MatrixTile(32, 32, 32, 4, 1)
     if rows <= 4096:  # Enough programs for all multiprocessors.
-        return Tile(64, 64, 64, 4, 4)
+        return MatrixTile(64, 64, 64, 4, 4)
     if torch.cuda.get_device_capability(device) != (9, 0):
-        return Tile(128, 64, 64, 8, 4)
+        return MatrixTile(128, 64, 64, 8, 4)
     # Hopper keeps its operands in shared memory, so that two large accumulators fit.
     if c <= 128:
         return NARROW_TILE
@@ -197,7 +170,7 @@ def fused_transition(
     weight_b: Float[Tensor, "c_hidden c"],
     weight_out: Float[Tensor, "c c_hidden"],
     out: Float[Tensor, "A B c"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> None:
     """Writes the whole transition of `x`, of at most `FUSED_CHANNELS` channels, to `out`.
 
@@ -231,7 +204,7 @@ def swiglu(
     y: Float[Tensor, "M c"],
     weight_a: Float[Tensor, "c_hidden c"],
     weight_b: Float[Tensor, "c_hidden c"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> Float[Tensor, "M c_hidden"]:
     """Returns silu(W_a y) * W_b y; all tensors are contiguous."""
     hidden = y.new_empty(len(y), len(weight_a))
@@ -244,7 +217,7 @@ def swiglu_backward(
     weight_a: Float[Tensor, "c_hidden c"],
     weight_b: Float[Tensor, "c_hidden c"],
     d_hidden: Float[Tensor, "M c_hidden"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> tuple[Float[Tensor, "M c_hidden"], Float[Tensor, "M 2*c_hidden"]]:
     """Returns what `swiglu` returns, and the gradients of W_a y and W_b y side by side."""
     hidden = torch.empty_like(d_hidden)
@@ -260,7 +233,7 @@ def _launch_swiglu(
     d_hidden: Tensor | None,
     hidden: Tensor,
     d_products: Tensor | None,
-    tile: Tile | None,
+    tile: MatrixTile | None,
 ) -> None:
     (n_rows, c), c_hidden, backward = y.shape, len(weight_a), d_hidden is not None
     tile = tile or swiglu_tile(n_rows, c, y.dtype, y.device, backward=backward)
@@ -298,7 +271,7 @@ def gate_cases() -> list[GateCase]:
         cases.append(GateCase(_transition, fused, sizes, tile.warps, tile.stages, **spilled))
     pointers = ["y_ptr", "weight_a_ptr", "weight_b_ptr", "d_hidden_ptr", "hidden_ptr"]
     tiled = {**dict.fromkeys([*pointers, "d_products_ptr"], "*bf16"), "n_rows": "i32"}
-    for tile in (Tile(64, 64, 64, 4, 4), Tile(128, 64, 64, 8, 4)):
+    for tile in (MatrixTile(64, 64, 64, 4, 4), MatrixTile(128, 64, 64, 8, 4)):
         for backward in (False, True):
             sizes = {"BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k}
             sizes |= {"C": 512, "N": 2048, "BACKWARD": backward}

@@ -9,7 +9,7 @@ of a, b, x and the gradient of x is 0. Launchers take one example.
 # Launches take more than the arguments of a kernel.
 # pyright: reportCallIssue=false
 
-from typing import Any, NamedTuple, no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -17,28 +17,11 @@ import triton.language as tl
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.kernels.tiles import GateCase
+from seedfold.kernels.tiles import EPS, GateCase, MatrixTile, block_of, sigmoid
 
-EPS = tl.constexpr(1e-5)  # Of the LayerNorms, as in torch.
 FUSED_CHANNELS = 256
 """Up to here a tile of normalised pairs stays on chip; beyond, the caller normalises."""
 ALIGNMENT = 16
-
-
-class Tile(NamedTuple):
-    """Pairs, output channels and summed channels of a tile, and how many warps and stages."""
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
-
-
-@triton.jit
-@no_type_check
-def _sigmoid(x):
-    return 1.0 / (1.0 + tl.exp(-x))
 
 
 @triton.jit
@@ -72,16 +55,6 @@ def _normalised(
 
 @triton.jit
 @no_type_check
-def _block(ptr, row, column, N_ROWS: tl.constexpr, N_COLUMNS: tl.constexpr, EVEN: tl.constexpr):
-    """A block of a matrix; `EVEN`: no block reaches over its edges."""
-    at = ptr + row[:, None] * N_COLUMNS + column[None, :]
-    if EVEN:
-        return tl.load(at)
-    return tl.load(at, mask=(row < N_ROWS)[:, None] & (column < N_COLUMNS)[None, :], other=0.0)
-
-
-@triton.jit
-@no_type_check
 def _existing(pair, n, n_rows, row_stride, stride_i, stride_j):
     """Where pairs begin; padding takes other pairs, so that loads need no mask and are faster."""
     i, j = tl.minimum(pair // row_stride, n_rows - 1), tl.minimum(pair % row_stride, n - 1)
@@ -111,8 +84,8 @@ def _gated_products(
     for start in tl.range(0, C_Z, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         y = _columns(y_ptr, offset, k, C_Z, EVEN)
-        weight = _block(weight_ptr, channel, k, C, C_Z, EVEN)
-        weight_gate = _block(weight_ptr + GATE, channel, k, C, C_Z, EVEN)
+        weight = block_of(weight_ptr, channel, k, C, C_Z, EVEN)
+        weight_gate = block_of(weight_ptr + GATE, channel, k, C, C_Z, EVEN)
         p = tl.dot(weight, tl.trans(y), p, input_precision="ieee")
         g = tl.dot(weight_gate, tl.trans(y), g, input_precision="ieee")
     return p, g
@@ -125,7 +98,7 @@ def _finish_operand(
     channel, C: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
     """Writes a tile [channels, pairs] of an operand; `BACKWARD`: reads its gradient instead."""
-    gate = _sigmoid(g)
+    gate = sigmoid(g)
     at = operand_ptr + channel.to(tl.int64)[:, None] * operand_stride + pair[None, :]
     inside = (channel < C)[:, None] & (pair < n_pairs)[None, :]
     if BACKWARD:
@@ -194,8 +167,8 @@ def _operands(
             is_b = t // TILES
             channel = t % TILES * BLOCK_N + tl.arange(0, BLOCK_N)
             block_ptr = weight_ptr + is_b * C * C_Z
-            weight = _block(block_ptr, channel, k, C, C_Z, EVEN)
-            weight_gate = _block(block_ptr + GATE, channel, k, C, C_Z, EVEN)
+            weight = block_of(block_ptr, channel, k, C, C_Z, EVEN)
+            weight_gate = block_of(block_ptr + GATE, channel, k, C, C_Z, EVEN)
             p = tl.dot(weight, y, input_precision="ieee")
             g = tl.dot(weight_gate, y, input_precision="ieee")
             operand_ptr = tl.where(is_b == 0, a_ptr, b_ptr)
@@ -225,7 +198,7 @@ def _finish_output(
     channel, C_Z: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
     """Writes a tile [channels, pairs] of the output; `BACKWARD`: reads its gradient instead."""
-    gate = _sigmoid(g)
+    gate = sigmoid(g)
     at = out_ptr + out_offset[None, :] + channel[:, None]
     real = (channel < C_Z)[:, None] & valid[None, :]
     if BACKWARD:
@@ -298,8 +271,8 @@ def _output(
         y = tl.trans(y.to(dtype))
         for t in tl.range(0, TILES):
             channel = t * BLOCK_N + tl.arange(0, BLOCK_N)
-            weight_out = _block(weight_out_ptr, channel, c, C_Z, C, EVEN)
-            weight_gate = _block(weight_gate_ptr, channel, k, C_Z, C_Z, EVEN)
+            weight_out = block_of(weight_out_ptr, channel, c, C_Z, C, EVEN)
+            weight_gate = block_of(weight_gate_ptr, channel, k, C_Z, C_Z, EVEN)
             p = tl.dot(weight_out, x, input_precision="ieee")
             g = tl.dot(weight_gate, y, input_precision="ieee")
             _finish_output(
@@ -314,13 +287,13 @@ def _output(
             inside = (c < C)[:, None] & (pair < n_pairs)[None, :]
             at = x_ptr + c.to(tl.int64)[:, None] * x_stride + pair[None, :]
             x = tl.load(at, mask=inside, other=0.0)
-            weight_out = _block(weight_out_ptr, channel, c, C_Z, C, EVEN)
+            weight_out = block_of(weight_out_ptr, channel, c, C_Z, C, EVEN)
             p = tl.dot(weight_out, x, p, input_precision="ieee")
         g = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
         for start in tl.range(0, C_Z, BLOCK_K):
             k = start + tl.arange(0, BLOCK_K)
             y = _columns(z_ptr, offset, k, C_Z, EVEN)
-            weight_gate = _block(weight_gate_ptr, channel, k, C_Z, C_Z, EVEN)
+            weight_gate = block_of(weight_gate_ptr, channel, k, C_Z, C_Z, EVEN)
             g = tl.dot(weight_gate, tl.trans(y), g, input_precision="ieee")
         _finish_output(
             p, g, out_ptr, out_offset, d_product_ptr, d_gate_ptr, d_gate_offset, pair,
@@ -378,49 +351,51 @@ def _channel_norm(
 
 # The fastest on an H200 in bf16 (scripts/benchmark_kernels.py), of up to 128 channels and of more
 # than fit on chip.
-OPERANDS_TILE = Tile(128, 64, 0, 8, 2)
-OUTPUT_TILE = Tile(128, 64, 0, 8, 2)
-WIDE_TILE = Tile(256, 64, 64, 8, 3)
-WIDE_BACKWARD_TILE = Tile(256, 64, 64, 8, 3)
+OPERANDS_TILE = MatrixTile(128, 64, 0, 8, 2)
+OUTPUT_TILE = MatrixTile(128, 64, 0, 8, 2)
+WIDE_TILE = MatrixTile(256, 64, 64, 8, 3)
+WIDE_BACKWARD_TILE = MatrixTile(256, 64, 64, 8, 3)
 
 
-def operands_tile(c_z: int, dtype: torch.dtype, device: torch.device, *, backward: bool) -> Tile:
+def operands_tile(
+    c_z: int, dtype: torch.dtype, device: torch.device, *, backward: bool
+) -> MatrixTile:
     """The tile of `operands` and `operands_backward`; `k` is 0 where all of c_z is on chip."""
     if c_z > FUSED_CHANNELS:
         return _tile_from_memory(dtype, device, backward=backward)
     if device.type == "cpu" or dtype == torch.float32:
-        return Tile(32, 32, 0, 4, 1)
-    return OPERANDS_TILE if c_z <= 128 else Tile(64, 64, 0, 8, 2)
+        return MatrixTile(32, 32, 0, 4, 1)
+    return OPERANDS_TILE if c_z <= 128 else MatrixTile(64, 64, 0, 8, 2)
 
 
 def output_tile(
     c: int, c_z: int, dtype: torch.dtype, device: torch.device, *, backward: bool
-) -> Tile:
+) -> MatrixTile:
     """The tile of `output` and `output_backward`; `k` is 0 where all channels are on chip."""
     if max(c, c_z) > FUSED_CHANNELS:
         return _tile_from_memory(dtype, device, backward=backward)
     if device.type == "cpu" or dtype == torch.float32:
-        return Tile(32, 32, 0, 4, 1)
-    return OUTPUT_TILE if max(c, c_z) <= 128 else Tile(64, 64, 0, 8, 2)
+        return MatrixTile(32, 32, 0, 4, 1)
+    return OUTPUT_TILE if max(c, c_z) <= 128 else MatrixTile(64, 64, 0, 8, 2)
 
 
-def _tile_from_memory(dtype: torch.dtype, device: torch.device, *, backward: bool) -> Tile:
+def _tile_from_memory(dtype: torch.dtype, device: torch.device, *, backward: bool) -> MatrixTile:
     if device.type == "cpu" or dtype == torch.float32:
-        return Tile(64, 64, 32, 4, 1)
+        return MatrixTile(64, 64, 32, 4, 1)
     if torch.cuda.get_device_capability(device) != (9, 0):
-        return Tile(128, 64, 64, 8, 4)
+        return MatrixTile(128, 64, 64, 8, 4)
     # Hopper keeps its operands in shared memory, so that two large accumulators fit.
     return WIDE_BACKWARD_TILE if backward else WIDE_TILE
 
 
-def norm_tile(c: int, device: torch.device, *, backward: bool) -> Tile:
+def norm_tile(c: int, device: torch.device, *, backward: bool) -> MatrixTile:
     """The tile of `channel_norm` and `channel_norm_backward`: the channels are all in it."""
     if device.type == "cpu":
-        return Tile(max(16, 1024 // _channels(c)), 0, 0, 8, 1)
+        return MatrixTile(max(16, 1024 // _channels(c)), 0, 0, 8, 1)
     if not backward:
-        return Tile(max(16, 16384 // _channels(c)), 0, 0, 8, 1)
+        return MatrixTile(max(16, 16384 // _channels(c)), 0, 0, 8, 1)
     # At least 32 pairs, 64 bytes in a row of memory.
-    return Tile(max(32, 8192 // _channels(c)), 0, 0, 8 if c <= 256 else 16, 1)
+    return MatrixTile(max(32, 8192 // _channels(c)), 0, 0, 8 if c <= 256 else 16, 1)
 
 
 def padded(n):  # Not always an int: a symbol while torch.compile traces.
@@ -436,7 +411,7 @@ def operands(
     weight: Float[Tensor, "_ c_z"],
     a: Float[Tensor, "c R _"],
     b: Float[Tensor, "c R _"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> None:
     """Writes the operands of rows of pairs to `a` and `b`, views with padded rows.
 
@@ -455,7 +430,7 @@ def operands_backward(
     d_a: Float[Tensor, "c R _"],
     d_b: Float[Tensor, "c R _"],
     d_products: Float[Tensor, "R N _"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> None:
     """Writes the gradients of the four matrix products, in the order of `weight`.
 
@@ -473,7 +448,7 @@ def _launch_operands(
     a: Tensor,
     b: Tensor,
     d_products: Tensor | None,
-    tile: Tile | None,
+    tile: MatrixTile | None,
 ) -> None:
     (n_rows, n, c_z), (c, _, n_padded) = z.shape, a.shape
     backward = d_products is not None
@@ -515,7 +490,7 @@ def output(
     weight_out: Float[Tensor, "c_z c"],
     weight_gate: Float[Tensor, "c_z c_z"],
     out: Float[Tensor, "R N c_z"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> None:
     """Writes sigmoid(W_gate LN(z)) * W_out LN(x) to `out`, of any strides between pairs.
 
@@ -534,7 +509,7 @@ def output_backward(
     weight_gate: Float[Tensor, "c_z c_z"],
     d_out: Float[Tensor, "R N c_z"],
     d_gate: Float[Tensor, "R N c_z"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> Float[Tensor, "R _ c_z"]:
     """Returns the gradient of W_out LN(x), rows padded with 0; writes that of W_gate LN(z).
 
@@ -555,7 +530,7 @@ def _launch_output(
     out: Tensor,
     d_product: Tensor | None,
     d_gate: Tensor | None,
-    tile: Tile | None,
+    tile: MatrixTile | None,
 ) -> None:
     (c, n_rows, n_padded), (_, n, c_z) = x.shape, z.shape
     backward = d_gate is not None
@@ -596,7 +571,7 @@ def channel_norm(
     weight: Float[Tensor, " c"],
     bias: Float[Tensor, " c"],
     n: int,
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> Float[Tensor, "c R N_padded"]:
     """Returns LN(x) over the channels, contiguous; the padding, from token `n` on, is 0."""
     return _launch_norm(x, weight, bias, n, None, None, tile)[0]
@@ -609,7 +584,7 @@ def channel_norm_backward(
     n: int,
     d_y: Float[Tensor, "c R*N_padded"],
     d_x: Float[Tensor, "c R N_padded"],
-    tile: Tile | None = None,
+    tile: MatrixTile | None = None,
 ) -> tuple[Float[Tensor, "c R N_padded"], Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Returns what `channel_norm` returns and the gradients of weight and bias; writes `d_x`."""
     y, partial = _launch_norm(x, weight, bias, n, d_y, d_x, tile)
@@ -624,7 +599,7 @@ def _launch_norm(
     n: int,
     d_y: Tensor | None,
     d_x: Tensor | None,
-    tile: Tile | None,
+    tile: MatrixTile | None,
 ) -> tuple[Tensor, Tensor]:
     (c, n_rows, n_padded), backward = x.shape, d_x is not None
     tile = tile or norm_tile(c, x.device, backward=backward)
@@ -671,10 +646,10 @@ def gate_cases() -> list[GateCase]:
     return common + [case._replace(targets=(90,), max_local=16) for case in hopper]
 
 
-def _gate_cases(c: int, backward: bool, wide: Tile | None = None) -> list[GateCase]:
+def _gate_cases(c: int, backward: bool, wide: MatrixTile | None = None) -> list[GateCase]:
     device, dtype = torch.device("cuda"), torch.bfloat16
     if c > FUSED_CHANNELS:
-        first = last = wide or Tile(128, 64, 64, 8, 4)
+        first = last = wide or MatrixTile(128, 64, 64, 8, 4)
     else:
         first = operands_tile(c, dtype, device, backward=backward)
         last = output_tile(c, c, dtype, device, backward=backward)
