@@ -8,6 +8,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from seedfold.weights.cli import Offline
+from seedfold.weights.cli import app as weights_app
+
 app = typer.Typer(
     help="Structure prediction of biomolecular complexes.",
     no_args_is_help=True,
@@ -15,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(weights_app, name="weights")
 
 
 class Device(StrEnum):
@@ -83,6 +87,7 @@ def predict(
     full: Annotated[
         bool, typer.Option("--full", help="Also write the full PAE, PDE and pLDDT arrays (npz).")
     ] = False,
+    offline: Offline = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip inputs that are already predicted in the folder.")
     ] = False,

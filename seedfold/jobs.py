@@ -25,7 +25,7 @@ from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.query import Query
 from seedfold.data_pipeline.whole_file import whole_file
 from seedfold.memory import Forecast, MemoryExceededError, PeakMemory, ladder, release
-from seedfold.models import LoadedModel, load_model, pick_device
+from seedfold.models import LoadedModel, load_model, pick_device, weights_file
 from seedfold.prediction import Prediction, Prepared, Settings, fold, prepare, write_predictions
 from seedfold.progress import Reporter
 
@@ -121,7 +121,7 @@ def run(request: Request, reporter: Reporter) -> list[Outcome]:
         _make_folder(request.output)
     jobs = list(_collect(request))
     device = pick_device(request.device)
-    model = load_model(request.model, device=device, precision=request.precision)
+    model = load_model(request.model, device=device, precision=request.precision, reporter=reporter)
     for note in model.notes:
         reporter.warn(note)
     outcomes: list[Outcome] = []
@@ -332,8 +332,9 @@ def _fingerprint(query: Query, request: Request, seeds: Sequence[int]) -> str:
     settings = (seeds, request.n_samples, request.n_cycles, request.n_steps, request.precision)
     outputs = (request.pdb, request.sdf, request.full)
     entities = [dataclasses.replace(entity, where="") for entity in query.entities]
-    weights = Path(request.model)
-    model = (request.model, weights.stat().st_mtime_ns if weights.is_file() else None)
+    weights = weights_file(request.model)
+    stamp = weights.stat().st_mtime_ns if weights is not None and weights.is_file() else None
+    model = (request.model, stamp)
     digest.update(repr((entities, query.bonds, model, settings, outputs)).encode())
     for entity in query.entities:
         documents = [entity.msa, entity.paired_msa, entity.file]

@@ -1,8 +1,12 @@
-"""Models by name or file: what `--model` accepts."""
+"""Models by name or file: what `--model` accepts.
 
+Published models are found in the store of weights and fetched on first use (docs/weights.md).
+"""
+
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -11,6 +15,11 @@ from seedfold.data_pipeline.featurize import FeatureOptions
 from seedfold.memory import Forecast, forecast
 from seedfold.model.presets import PRESETS
 from seedfold.model.seedfold import SeedFold
+from seedfold.weights import store
+from seedfold.weights.catalogue import KNOWN
+
+if TYPE_CHECKING:
+    from seedfold.progress import Reporter
 
 BUNDLED = "nano"
 UNTRAINED = (
@@ -56,29 +65,28 @@ def load_model(
     *,
     device: torch.device | str = "cpu",
     precision: str = "auto",
+    reporter: "Reporter | None" = None,
 ) -> LoadedModel:
     """Loads a model by its name or from a .safetensors file.
 
     Args:
-        name: ``nano`` or a path.
+        name: ``nano``, a model of the store or of the catalogue (`seedfold weights list`), or a
+            path.
         device: where it will run.
         precision: of the trunk: ``fp32``, ``bf16``, or ``auto`` = bf16 on CUDA, fp32 elsewhere.
+        reporter: shows the download of a model that is used for the first time.
 
     Raises:
-        ValueError: if there is no such model, or the file holds something else.
+        ValueError: if there is no such model, the file holds something else, or the weights are
+            not there and cannot be fetched.
     """
     place = torch.device(device)
     if name == BUNDLED:
         network = _bundled()
         label, trained = f"{BUNDLED} (UNTRAINED)", False
-    elif Path(name).suffix == ".safetensors" or Path(name).exists():
-        network, info = load_checkpoint(Path(name))
-        label, trained = info.name, info.trained
     else:
-        raise ValueError(
-            f"--model: found {name!r}; expected {BUNDLED!r} (bundled, untrained) or the path of a "
-            ".safetensors file"
-        )
+        network, info = load_checkpoint(_weights(name, reporter))
+        label, trained = info.name, info.trained
     if precision == "auto":
         precision = "bf16" if place.type == "cuda" else "fp32"
     assert precision in ("fp32", "bf16")
@@ -90,6 +98,37 @@ def load_model(
         trained=trained,
         options=FeatureOptions(),
     )
+
+
+def weights_file(name: str) -> Path | None:
+    """The file of a model that is here, without fetching it; None for the bundled one."""
+    if name == BUNDLED:
+        return None
+    return store.path_of(name) if name in store.installed() else Path(name)
+
+
+def _weights(name: str, reporter: "Reporter | None") -> Path:
+    """The file that `--model` means; a published model is fetched if the store lacks it."""
+    path = Path(name)
+    if path.suffix in (".pt", ".pth", ".ckpt"):
+        raise ValueError(
+            f"--model: {name!r} is the checkpoint of another program; convert it once: "
+            f"seedfold weights import {name} --as NAME"
+        )
+    if path.suffix == ".safetensors" or path.is_file():
+        return path
+    if name in store.installed():
+        return store.path_of(name)
+    if name not in KNOWN:
+        names = dict.fromkeys([*store.installed(), *KNOWN])
+        raise ValueError(
+            f"--model: found {name!r}; expected {BUNDLED!r} (bundled, untrained), the path of a "
+            f".safetensors file, or one of {', '.join(names)}"
+        )
+    from seedfold.progress import Reporter
+
+    with contextlib.nullcontext(reporter) if reporter else Reporter() as shown:
+        return store.fetch(name, wait=True, say=shown.info, progress=store.show_bytes(shown, name))
 
 
 def _bundled() -> SeedFold:

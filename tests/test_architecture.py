@@ -27,7 +27,7 @@ DOORS = {
     "hydra": set(),
     "deepspeed": set(),
     "wandb": set(),
-    "typer": {"seedfold.cli"},
+    "typer": {"seedfold.cli", "seedfold.weights.cli"},
     "rich": {"seedfold.cli", "seedfold.progress"},
 }
 

@@ -10,7 +10,7 @@ derives all of it.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -107,6 +107,27 @@ def grow(
         for block in plan.new_blocks:
             grown.update(_identity_block(network, block, dtype, generator))
     return {name: grown[name] for name in plan.shapes}
+
+
+def larger(
+    config: SeedFold.Config,
+    *,
+    c_z: int | None = None,
+    c_m: int | None = None,
+    pairformer_blocks: int | None = None,
+    diffusion_blocks: int | None = None,
+) -> SeedFold.Config:
+    """The configuration with other widths and depths; what is None stays as it is."""
+    pairformer, transformer = config.trunk.pairformer, config.diffusion.transformer
+    pairformer = replace(pairformer, n_blocks=pairformer_blocks or pairformer.n_blocks)
+    transformer = replace(transformer, n_blocks=diffusion_blocks or transformer.n_blocks)
+    return replace(
+        config,
+        c_z=c_z or config.c_z,
+        c_m=c_m or config.c_m,
+        trunk=replace(config.trunk, pairformer=pairformer),
+        diffusion=replace(config.diffusion, transformer=transformer),
+    )
 
 
 def describe(source: SeedFold.Config, target: SeedFold.Config) -> list[str]:
