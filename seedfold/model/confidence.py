@@ -6,6 +6,7 @@ are judged one at a time, so that memory does not grow with their number beyond 
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,8 @@ class ConfidenceHead(nn.Module):
     class Config:
         """`s_norm`: clamp and LayerNorm of `s`; `raw_distance`: distances also enter as they are;
         `head_norms`: a LayerNorm before every head (AF3's code and Protenix; not in the SI);
-        `n_slots`: atoms of a token that have a head of their own.
+        `symmetric_pde`: the PDE head adds the transpose to the pairs (SI) or to the logits (AF3's
+        code); `n_slots`: atoms of a token that have a head of their own.
         """
 
         pairformer: PairformerStack.Config = field(
@@ -55,10 +57,12 @@ class ConfidenceHead(nn.Module):
         s_norm: bool = False
         raw_distance: bool = False
         head_norms: bool = True
+        symmetric_pde: Literal["pairs", "logits"] = "pairs"
         n_slots: int = 24
 
     def __init__(self, config: Config, c_s_inputs: int, c_s: int, c_z: int):
         super().__init__()
+        self.symmetric_pde = config.symmetric_pde
         self.layer_norm_s = LayerNorm(c_s) if config.s_norm else None
         self.linear_s_inputs_i = Linear(c_s_inputs, c_z)
         self.linear_s_inputs_j = Linear(c_s_inputs, c_z)
@@ -108,11 +112,19 @@ class ConfidenceHead(nn.Module):
             dtype = self.linear_pae.weight.dtype
             s, z = s.to(dtype), z.to(dtype)
             pae = self.linear_pae(self.layer_norm_pae(z))
-            pde = self.linear_pde(self.layer_norm_pde(z + z.transpose(1, 2)))
+            pde = self._pde(z)
             slots = f.atom_slot.clamp_max(self.weight_plddt.shape[0] - 1)
             plddt = _per_slot(self.layer_norm_plddt(s), self.weight_plddt, f, slots)
             resolved = _per_slot(self.layer_norm_resolved(s), self.weight_resolved, f, slots)
         return plddt, pae, pde, resolved
+
+    def _pde(
+        self, z: Float[Tensor, "B N_token N_token c_z"]
+    ) -> Float[Tensor, "B N_token N_token 64"]:
+        if self.symmetric_pde == "pairs":
+            return self.linear_pde(self.layer_norm_pde(z + z.transpose(1, 2)))
+        logits = self.linear_pde(self.layer_norm_pde(z))
+        return logits + logits.transpose(1, 2)
 
     def _embed_distances(
         self, d: Float[Tensor, "B N_token N_token"]

@@ -27,7 +27,8 @@ OnStep = Callable[[int, int], None]
 class SamplerConfig:
     """Noise schedule and step of Algorithm 18; `s_max` and `s_min` in units of SIGMA_DATA.
 
-    `end_at_zero` replaces the last noise level by 0, as Protenix does.
+    `end_at_zero` replaces the last noise level by 0, as Protenix does; `go_on_to_zero` adds 0 after
+    it, one more call of the denoiser. `shared_start`: all samples of a seed start from one noise.
     """
 
     n_steps: int = 200
@@ -35,6 +36,8 @@ class SamplerConfig:
     s_min: float = 4e-4
     rho: float = 7.0
     end_at_zero: bool = False
+    go_on_to_zero: bool = False
+    shared_start: bool = False
     gamma_0: float = 0.8
     gamma_min: float = 1.0
     noise_scale: float = 1.003
@@ -43,13 +46,17 @@ class SamplerConfig:
 
 
 def noise_schedule(config: SamplerConfig, n_steps: int) -> list[float]:
-    """The `n_steps` + 1 noise levels, in Angstrom, from the highest down (SI 3.7.1, eq. 7)."""
+    """The noise levels, in Angstrom, from the highest down (SI 3.7.1, eq. 7).
+
+    There are `n_steps` + 1 of them, and 0 after them if the configuration goes on to zero.
+    """
     first, last = (s ** (1 / config.rho) for s in (config.s_max, config.s_min))
     levels = [
         SIGMA_DATA * (first + i / n_steps * (last - first)) ** config.rho
         for i in range(n_steps + 1)
     ]
-    return [*levels[:-1], 0.0] if config.end_at_zero else levels
+    levels = [*levels[:-1], 0.0] if config.end_at_zero else levels
+    return [*levels, 0.0] if config.go_on_to_zero else levels
 
 
 def seeded_generator(seed: int, purpose: str) -> torch.Generator:
@@ -62,11 +69,16 @@ class Draws:
     """The random numbers of one sample: a stream of its own, determined by seed and index."""
 
     def __init__(self, seed: int, index: int):
+        self.seed = seed
         self.generator = seeded_generator(seed, f"sample {index}")
 
     def normal(self, n_atom: int) -> Float[Tensor, "N_atom 3"]:
         """Standard normal vectors for the real atoms."""
         return torch.randn(n_atom, 3, generator=self.generator)
+
+    def shared_normal(self, n_atom: int) -> Float[Tensor, "N_atom 3"]:
+        """The same for every sample of the seed."""
+        return torch.randn(n_atom, 3, generator=seeded_generator(self.seed, "start"))
 
     def rotation(self) -> Float[Tensor, "3 3"]:
         """A uniform rotation."""
@@ -91,12 +103,13 @@ class _Batch:
         self.mask = atom_mask.cpu()
         self.n_real = self.mask.sum(-1).tolist()
 
-    def normal(self) -> Float[Tensor, "B N_sample N_atom 3"]:
+    def normal(self, shared: bool = False) -> Float[Tensor, "B N_sample N_atom 3"]:
         shape = (len(self.draws), len(self.draws[0]), self.mask.shape[1], 3)
         noise = torch.zeros(shape, dtype=self.dtype)
         for b, row in enumerate(self.draws):
             for k, draw in enumerate(row):
-                noise[b, k, self.mask[b]] = draw.normal(self.n_real[b]).to(self.dtype)
+                drawn = (draw.shared_normal if shared else draw.normal)(self.n_real[b])
+                noise[b, k, self.mask[b]] = drawn.to(self.dtype)
         return noise.to(self.atom_mask.device)
 
     def motion(self) -> tuple[Float[Tensor, "B N_sample 3 3"], Float[Tensor, "B N_sample 3"]]:
@@ -118,7 +131,7 @@ def sample_diffusion(
     """Algorithm 18 for the samples whose random numbers are `draws`, [example][sample]."""
     batch = _Batch(draws, atom_mask, dtype)
     levels = noise_schedule(config, n_steps)
-    x = levels[0] * batch.normal()
+    x = levels[0] * batch.normal(config.shared_start)
     for i, (previous, level) in enumerate(itertools.pairwise(levels)):
         rotation, shift = batch.motion()
         x = centre_and_move(x, atom_mask[:, None], rotation, config.translation_scale * shift)
@@ -129,5 +142,5 @@ def sample_diffusion(
         x_denoised = denoise(x_noisy, x.new_full((x.shape[0], 1), t_hat))
         x = x_noisy + config.step_scale * (level - t_hat) * (x_noisy - x_denoised) / t_hat
         if on_step is not None:
-            on_step(i + 1, n_steps)
+            on_step(i + 1, len(levels) - 1)
     return x * atom_mask[:, None, :, None]

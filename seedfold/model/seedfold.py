@@ -21,7 +21,7 @@ from seedfold.model.confidence import (
     contact_probs,
 )
 from seedfold.model.diffusion import DiffusionModule
-from seedfold.model.embedding import N_TOKEN_FEATURES, InputFeatureEmbedder
+from seedfold.model.embedding import InputFeatureEmbedder
 from seedfold.model.sampler import (
     Draws,
     OnStep,
@@ -77,7 +77,7 @@ class SeedFold(nn.Module):
         @property
         def c_s_inputs(self) -> int:
             """Width of the embedded inputs."""
-            return self.c_token_input + N_TOKEN_FEATURES
+            return self.c_token_input + self.embedding.n_token_features
 
     def __init__(self, config: Config):
         super().__init__()

@@ -97,14 +97,19 @@ class TemplateEmbedder(nn.Module):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """`c` is the width of the template representation."""
+        """`c` is the width of the template representation.
+
+        `mean_eps` is added to the number of slots when the mean is taken.
+        """
 
         n_blocks: int = 2
         c: int = 64
+        mean_eps: float = 0.0
         pair: PairBlock.Config = field(default_factory=lambda: PairBlock.Config(transition_n=2))
 
     def __init__(self, config: Config, c_z: int):
         super().__init__()
+        self.mean_eps = config.mean_eps
         self.layer_norm_z = LayerNorm(c_z)
         self.linear_z = Linear(c_z, config.c)
         self.linear_features = Linear(sum(FEATURE_WIDTHS), config.c)
@@ -130,7 +135,7 @@ class TemplateEmbedder(nn.Module):
             for block in self.blocks:
                 v = block(v, pair_mask)
             u = u + count * self.layer_norm_v(v)
-        return self.linear_out(F.relu(u / sum(counts)))
+        return self.linear_out(F.relu(u / (sum(counts) + self.mean_eps)))
 
     def embed_features(
         self, templates: TemplatePairFeatures, template: int

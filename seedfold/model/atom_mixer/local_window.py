@@ -40,6 +40,7 @@ class LocalWindow(nn.Module):
         """`key_adaln`: keys see AdaLN of the atoms themselves (separate, as AF3), of the already
         normalised queries (chained, as Protenix), or the queries' own (shared).
         `pair_norm`: one LayerNorm of p for the stack (shared, as AF3's code) or one per block.
+        `ends`: windows at the ends of the sequence overhang it (masked) or move inwards (shifted).
         """
 
         kind: Literal["local_window"] = "local_window"
@@ -48,6 +49,7 @@ class LocalWindow(nn.Module):
         n_keys: int = 128
         key_adaln: Literal["separate", "chained", "shared"] = "separate"
         pair_norm: Literal["shared", "per_block"] = "shared"
+        ends: Literal["masked", "shifted"] = "masked"
         extra_factor: bool = False
 
     def __init__(
@@ -100,10 +102,18 @@ class LocalWindow(nn.Module):
     def _windows(
         self, atom_mask: Bool[Tensor, "B N_atom"]
     ) -> tuple[Int[Tensor, "N_block n_keys"], Bool[Tensor, "B N_block n_keys"]]:
-        """The keys of every block, and which of them are real; windows overhang both ends."""
+        """The keys of every block, and which of them are real.
+
+        Shifted windows stay within the whole blocks of the batch's longest molecule.
+        """
         n_atom, n_queries, n_keys = atom_mask.shape[1], self.config.n_queries, self.config.n_keys
         first = torch.arange(0, n_atom, n_queries, device=atom_mask.device)
         first = first - (n_keys - n_queries) // 2
+        if self.config.ends == "shifted":
+            longest = atom_mask.sum(1).amax()
+            padded = torch.div(longest + n_queries - 1, n_queries, rounding_mode="floor")
+            last = (padded * n_queries - n_keys).clamp_min(0)
+            first = first.clamp_min(0).minimum(last)
         keys = first[:, None] + torch.arange(n_keys, device=atom_mask.device)
         inside = (keys >= 0) & (keys < n_atom)
         keys = keys.clamp(0, n_atom - 1)
