@@ -28,11 +28,14 @@ class Donor:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """One published model; `size` in bytes, `parameters` with the constants in it."""
+    """One published model; `size` in bytes, `parameters` with the constants in it.
+
+    `preset` names its configuration; None where that is read off the weights.
+    """
 
     name: str
     donor: str
-    preset: str
+    preset: str | None
     published_as: str
     parameters: int
     accuracy: str
@@ -71,6 +74,19 @@ DONORS: Mapping[str, Donor] = {
             "of it is at http://www.apache.org/licenses/LICENSE-2.0. They come without warranties\n"
             "or conditions of any kind, either express or implied.\n"
             "Changes: the tensors were renamed and stored in another file format."
+        ),
+    ),
+    "intellifold": Donor(
+        name="IntelliFold",
+        licence="Apache-2.0",
+        homepage="https://github.com/IntelliGen-AI/IntelliFold",
+        importer="seedfold.weights.intellifold",
+        notice=(
+            "IntelliFold - https://github.com/IntelliGen-AI/IntelliFold\n"
+            "Code and model parameters are licensed under the Apache License, Version 2.0; a copy\n"
+            "of it is at http://www.apache.org/licenses/LICENSE-2.0. They come without warranties\n"
+            "or conditions of any kind, either express or implied.\n"
+            "Changes: tensors were renamed, rearranged and stored in another file format."
         ),
     ),
 }
@@ -148,8 +164,18 @@ _ALL = (
         "docs/model_0.5.0_benchmark.md of bytedance/Protenix",
     ),
 )
-KNOWN: Mapping[str, KnownModel] = {model.name: model for model in _ALL}
-"""Name -> model, the most accurate first."""
+_INTELLIFOLD = KnownModel(
+    name="intellifold-v2",
+    donor="intellifold",
+    preset=None,
+    published_as="intellifold_v2",
+    parameters=850_000_858,
+    accuracy="not listed; our features differ from the donor's in details (docs/weights.md)",
+    source="README of IntelliGen-AI/IntelliFold",
+    url="https://huggingface.co/intelligenAI/intellifold/resolve/main/intellifold_v2.pt",
+)
+KNOWN: Mapping[str, KnownModel] = {model.name: model for model in (*_ALL, _INTELLIFOLD)}
+"""Name -> model; of one donor the most accurate first."""
 
 
 def known(name: str) -> KnownModel:

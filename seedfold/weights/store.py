@@ -35,13 +35,14 @@ from seedfold.model.presets import PRESETS
 from seedfold.model.seedfold import SeedFold
 from seedfold.weights.catalogue import DONORS, KNOWN, Donor, KnownModel, check_name
 from seedfold.weights.download import Check, Progress, download, mirrored, sha256_of
+from seedfold.weights.intellifold import convert_intellifold, intellifold_config
 from seedfold.weights.protenix import convert_protenix, protenix_config
 
 if TYPE_CHECKING:
     from seedfold.progress import Reporter
 
 Say = Callable[[str], None]
-_CONVERTERS = {"protenix": convert_protenix}
+_CONVERTERS = {"protenix": convert_protenix, "intellifold": convert_intellifold}
 _WRAPPERS = ("ema", "ema_model", "model_ema", "ema_state_dict", "model", "state_dict")
 """Keys under which checkpoints keep their tensors; averaged weights come first."""
 _NO_DIGEST = "0" * 64
@@ -321,7 +322,7 @@ def _recipe(name: str, like: str, source: DonorFile) -> tuple[str, SeedFold.Conf
         )
     like = like or name
     if like in KNOWN:
-        return KNOWN[like].donor, PRESETS[KNOWN[like].preset]()
+        return KNOWN[like].donor, _configuration(KNOWN[like], source)
     if not like.endswith(".json"):
         raise InputError(
             "--like" if like != name else "--as",
@@ -335,6 +336,13 @@ def _recipe(name: str, like: str, source: DonorFile) -> tuple[str, SeedFold.Conf
         return "protenix", protenix_config(options, _plain(source.tensors))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(like, f"no configuration ({error})", expected="a JSON mapping") from error
+
+
+def _configuration(model: KnownModel, source: DonorFile) -> SeedFold.Config:
+    """The named one, or that which the weights show."""
+    if model.preset is not None:
+        return PRESETS[model.preset]()
+    return intellifold_config(source.tensors)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from seedfold.checkpoint import load_checkpoint
@@ -14,6 +16,7 @@ from seedfold.cli import app
 from seedfold.models import load_model
 from seedfold.weights import catalogue, store
 
+ROOT = Path(__file__).resolve().parents[3]
 URL = "https://protenix.tos-cn-beijing.volces.com/checkpoint/protenix_base_default_v1.0.0.pt"
 
 
@@ -178,3 +181,28 @@ def test_a_width_that_cannot_be_reached_is_refused_and_nothing_written(stored, t
     done = run("weights", "grow", stored, "-o", output, "--c-z", c_z + 1)
     assert done.exit_code == 1 and "c_z" in text_of(done)
     assert not list(tmp_path.glob("grown*"))
+
+
+def test_intellifold_weights_import_and_predict(store_home, tmp_path):
+    """A flat state dict, as its authors publish it; of the size of the golden tensors' network."""
+    golden = (
+        ROOT.parent / "shared" / "golden" / "intellifold_a" / "reference_state_dict.safetensors"
+    )
+    if not golden.exists():
+        pytest.skip("no ../shared/golden beside this checkout")
+    checkpoint = tmp_path / "intellifold_small.pt"
+    torch.save({name: x.float() for name, x in load_file(golden).items()}, checkpoint)
+    done = run("weights", "import", checkpoint, "--as", "small", "--like", "intellifold-v2")
+    assert done.exit_code == 0, text_of(done)
+    assert "IntelliFold" in (store_home / "NOTICE").read_text()
+    example = ROOT / "examples" / "monomer.fasta"
+    quick = ("--samples", 1, "--cycles", 1, "--steps", 4)
+    done = run("predict", example, "--model", "small", "-o", tmp_path / "out", *quick)
+    assert done.exit_code == 0, text_of(done)
+    assert list((tmp_path / "out").glob("*/*_model_0.cif"))
+
+
+def test_protenix_weights_are_not_intellifold(published, store_home):
+    done = run("weights", "import", published, "--as", "mine", "--like", "intellifold-v2")
+    assert done.exit_code == 1 and "IntelliFold-2" in text_of(done)
+    assert not list(store_home.glob("*.safetensors"))
