@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from seedfold.data_pipeline.features import collate
 
@@ -19,6 +19,61 @@ def test_every_stage_is_protenix(name, check_golden, golden_folders):
     errors = check_golden.relative_errors(folder)
     assert len(errors) == 32
     assert {key: e for key, e in errors.items() if not e < TOLERANCE} == {}
+
+
+def swapped(a, b):
+    return lambda w: {a: w[b], b: w[a]}
+
+
+def changed(name, function):
+    return lambda w: {name: function(w[name])}
+
+
+def with_columns_exchanged(x, first, second, n):
+    """Columns first ... first + n in the place of second ... second + n and the reverse."""
+    order = torch.arange(x.shape[1])
+    order[first : first + n] = torch.arange(second, second + n)
+    order[second : second + n] = torch.arange(first, first + n)
+    return x[:, order]
+
+
+BLOCK = "pairformer_stack.blocks.0"
+MISTAKES = {
+    "gap first in the alphabet of the MSA": changed(
+        "msa_module.linear_no_bias_m.weight",
+        lambda x: torch.cat([x[:, 31:32], x[:, :31], x[:, 32:]], 1),
+    ),
+    "gate and value of the SwiGLU": swapped(
+        f"{BLOCK}.pair_transition.linear_no_bias_a.weight",
+        f"{BLOCK}.pair_transition.linear_no_bias_b.weight",
+    ),
+    "a and b of the triangle multiplication": swapped(
+        f"{BLOCK}.tri_mul_in.linear_a_p.weight", f"{BLOCK}.tri_mul_in.linear_b_p.weight"
+    ),
+    "i and j of the pairs": swapped("linear_no_bias_zinit1.weight", "linear_no_bias_zinit2.weight"),
+    "i and j of the confidence": swapped(
+        "confidence_head.linear_no_bias_s1.weight", "confidence_head.linear_no_bias_s2.weight"
+    ),
+    "row and column of the template": changed(
+        "template_embedder.linear_no_bias_a.weight", lambda x: with_columns_exchanged(x, 40, 72, 32)
+    ),
+    "a square matrix transposed": changed(f"{BLOCK}.tri_mul_out.linear_g.weight", lambda x: x.T),
+}
+"""Mistakes of an importer that leave every shape as it is."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_the_importer_is_seen(mistake, check_golden, golden_folders, tmp_path):
+    folder = next((f for f in golden_folders if f.name == "protenix_a"), None)
+    if folder is None:
+        pytest.skip("no golden folder protenix_a")
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    weights = load_file(folder / "reference_state_dict.safetensors")
+    changes = {name: x.contiguous() for name, x in MISTAKES[mistake](weights).items()}
+    (tmp_path / "reference_state_dict.safetensors").unlink()
+    save_file({**weights, **changes}, tmp_path / "reference_state_dict.safetensors")
+    assert max(check_golden.relative_errors(tmp_path).values()) > 100 * TOLERANCE
 
 
 def outputs(network, reference, example):
