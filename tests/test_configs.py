@@ -8,8 +8,9 @@ import torch
 from seedfold.config import to_dict
 from seedfold.model.presets import PRESETS
 from seedfold.model.seedfold import SeedFold
+from seedfold.train.compose import CONFIGS, RunConfig, composed, experiments, flat
 from seedfold.train.optim import learning_rate
-from seedfold.train.run import CONFIGS, MAY_CHANGE, RunConfig, _flat, composed, experiments
+from seedfold.train.run import MAY_CHANGE
 
 
 @pytest.mark.parametrize("name", experiments())
@@ -35,4 +36,4 @@ def test_every_preset_is_a_choice(name):
 
 
 def test_what_may_change_exists():
-    assert set(MAY_CHANGE) <= {key for key, _ in _flat(to_dict(RunConfig()))}
+    assert set(MAY_CHANGE) <= {key for key, _ in flat(to_dict(RunConfig()))}

@@ -23,11 +23,11 @@ def train(
 ) -> None:
     """Train a network; the same command goes on where it was stopped."""
     try:
-        from seedfold.train import run
+        from seedfold.train import compose, run
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what training needs: pip install 'seedfold[train]'")
     try:
-        config = run.composed(overrides or [], config_dir or run.CONFIGS)
+        config = compose.composed(overrides or [], config_dir or compose.CONFIGS)
         outcome = run.train(config, typer.echo)
     except ValueError as error:
         _fail(str(error))

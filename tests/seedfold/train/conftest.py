@@ -8,10 +8,10 @@ import pytest
 
 from seedfold.model.presets import nano
 from seedfold.model.seedfold import SeedFold
+from seedfold.train.compose import NameConfig, RunConfig, TrainerConfig
 from seedfold.train.data import DataConfig, Source, prepare
 from seedfold.train.module import StageConfig
 from seedfold.train.optim import OptimConfig
-from seedfold.train.run import NameConfig, RunConfig, TrainerConfig
 
 STRUCTURE = Path(__file__).resolve().parents[3] / "examples" / "structures" / "6yqw.cif.gz"
 

@@ -1,0 +1,138 @@
+"""The configuration of a run: its dataclasses, and how the words of a command line become them.
+
+Dataclasses own names, types and defaults; Hydra composes the choices of `configs/` over them, here
+and nowhere else; `from_dict` refuses what does not fit.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seedfold.config import from_dict, to_dict
+from seedfold.data_pipeline.errors import InputError
+from seedfold.model.presets import PRESETS
+from seedfold.model.seedfold import SeedFold
+from seedfold.train.data import DataConfig
+from seedfold.train.module import StageConfig
+from seedfold.train.optim import OptimConfig
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+"""Those of a checkout; they are no part of an installed package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameConfig:
+    """`folder` is where everything about the run is; `seed` decides everything random."""
+
+    name: str = "run"
+    folder: str = "runs/run"
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """`steps` of the optimiser; `accumulate`: batches of every device in a step."""
+
+    steps: int = 60_000
+    accumulate: int = 1
+    checkpoint_every: int = 1000
+    validate_every: int = 1000
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that a run depends on."""
+
+    run: NameConfig = field(default_factory=NameConfig)
+    model: SeedFold.Config = field(default_factory=SeedFold.Config)
+    data: DataConfig = field(default_factory=DataConfig)
+    stage: StageConfig = field(default_factory=StageConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def experiments(config_dir: Path = CONFIGS) -> list[str]:
+    """Names of the experiments of a folder of configurations."""
+    return sorted(path.stem for path in (config_dir / "experiment").glob("*.yaml"))
+
+
+def composed(overrides: Sequence[str], config_dir: Path = CONFIGS) -> RunConfig:
+    """The configuration that the words of a command line mean.
+
+    Args:
+        overrides: `experiment=NAME` and `option=value`, as Hydra reads them.
+        config_dir: Folder of the YAML files.
+
+    Raises:
+        InputError: if there is no such experiment or option.
+        ValueError: if a value has the wrong type or a YAML file an unknown option.
+    """
+    _check_experiment(overrides, config_dir)
+    _register(config_dir)
+    try:
+        with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+            found = compose("config", list(overrides))
+        data = OmegaConf.to_container(found, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _plain(error, known=dict(flat(to_dict(RunConfig())))) from error
+    assert isinstance(data, dict)
+    return from_dict(RunConfig, {str(key): value for key, value in data.items()}, "config")
+
+
+def _plain(error: Exception, known: Iterable[str]) -> InputError:
+    """Hydra's message in one line; for an option that is not there, the one that may be meant."""
+    unknown = re.match("Could not override '(.*?)'", str(error))
+    if unknown is None:
+        return InputError("train", " ".join(str(error).split()))
+    near = difflib.get_close_matches(unknown[1], known, n=1)
+    todo = f"did you mean '{near[0]}'?" if near else "see RunConfig in seedfold/train/compose.py"
+    return InputError("train", f"no option '{unknown[1]}'", todo=todo)
+
+
+def _check_experiment(overrides: Sequence[str], config_dir: Path) -> None:
+    known = experiments(config_dir)
+    if not known:
+        raise InputError(
+            "--config-dir",
+            f"no experiments in {config_dir}",
+            expected="the folder configs/ of a checkout of SeedFold",
+        )
+    names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "experiment"]
+    if not names:
+        raise InputError("train", "no experiment", expected=f"experiment={'|'.join(known)}")
+    if names[-1] not in known:
+        found = f"unknown experiment '{names[-1]}'"
+        raise InputError("train", found, expected=f"one of {', '.join(known)}")
+
+
+def _register(config_dir: Path) -> None:
+    """Makes every option known to Hydra, and every preset of the model a choice."""
+    store = ConfigStore.instance()
+    # Without the model: presets of other variants have other options than its default.
+    store.store(name="schema", node={k: v for k, v in to_dict(RunConfig()).items() if k != "model"})
+    for name, preset in PRESETS.items():
+        store.store(group="model", name=name, node=to_dict(preset()))
+    checkout = str(config_dir.resolve().parent)
+    OmegaConf.register_new_resolver("checkout", lambda: checkout, replace=True)
+
+
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every option of nested mappings, as `section.option`, and its value."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
