@@ -31,25 +31,29 @@ class CheckpointInfo:
     """What a checkpoint says about itself.
 
     `inputs` is how features are made for the network; `version` is that of the program that wrote
-    the file.
+    the file. `notice` is one line that every output repeats: its first words up to a semicolon are
+    the mark that stands beside the name, e.g. ``demonstration weights; far from accurate: ...``.
     """
 
     name: str
     config: SeedFold.Config
     licence: str = ""
     trained: bool = True
+    notice: str = ""
     version: str = __version__
     inputs: FeatureOptions = field(default_factory=FeatureOptions)
 
 
 def header(info: CheckpointInfo) -> dict[str, str]:
     """The metadata of a safetensors file that say `info`; `read_info` is the inverse."""
+    assert info.notice == " ".join(info.notice.split()), "a notice is one line"
     return {
         "format": FORMAT,
         "version": info.version,
         "name": info.name,
         "licence": info.licence,
         "trained": json.dumps(info.trained),
+        "notice": info.notice,
         "config": json.dumps(to_dict(info.config)),
         "inputs": json.dumps(to_dict(info.inputs)),
     }
@@ -131,6 +135,7 @@ def _info(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
         config=config,
         licence=metadata.get("licence", ""),
         trained=metadata.get("trained") != "false",
+        notice=" ".join(metadata.get("notice", "").split()),
         version=metadata.get("version", ""),
         inputs=inputs,
     )

@@ -150,9 +150,9 @@ def _as_predicted(prepared: Prepared, best: Prediction, model: LoadedModel) -> P
     starts = residue_starts(prepared.structure)
     residue = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     return Predicted(
-        structure=replace(prepared.structure, atoms=atoms, method=f"PREDICTED BY {model.name}"),
+        structure=replace(prepared.structure, atoms=atoms, method=f"PREDICTED BY {model.label}"),
         plddt=np.bincount(residue, plddt) / np.bincount(residue),
         mean_plddt=float(plddt.mean()),
-        model=model.name,
+        model=model.label,
         accession=None,
     )

@@ -7,10 +7,11 @@ from importlib import metadata
 import torch
 
 from seedfold import __version__
+from seedfold.checkpoint import read_info
 from seedfold.kernels import WITH_KERNELS
 from seedfold.kernels.backend import trouble, unavailable
 from seedfold.memory import GIB, available
-from seedfold.models import BUNDLED
+from seedfold.models import BUNDLED, BUNDLED_FILE
 
 PACKAGES = (
     "torch", "numpy", "gemmi", "biopython", "biotite", "rdkit", "safetensors", "jaxtyping",
@@ -25,7 +26,7 @@ def report() -> str:
         "machine": _machine(),
         "packages": [f"{name:<12}{_version(name)}" for name in PACKAGES],
         "kernels": _kernels(),
-        "weights": [f"{BUNDLED:<12}bundled, UNTRAINED: for trying out the program only"],
+        "weights": [f"{BUNDLED:<12}bundled, {_bundled()}"],
     }
     return "\n\n".join(
         "\n".join([title, *(f"  {line}" for line in lines)]) for title, lines in sections.items()
@@ -60,6 +61,15 @@ def _kernels() -> list[str]:
     bad = [f"{name}: plain PyTorch instead: {why}" for name, why in troubles.items() if why]
     n_good = len(troubles) - len(bad)
     return [f"triton      {n_good} of {len(troubles)} operations agree with PyTorch", *bad]
+
+
+def _bundled() -> str:
+    if not BUNDLED_FILE.is_file():
+        return "UNTRAINED: for trying out the program only"
+    try:
+        return read_info(BUNDLED_FILE).notice or "trained"
+    except ValueError as error:
+        return f"but damaged: {error}"
 
 
 def _version(package: str) -> str:

@@ -317,7 +317,7 @@ def _write_atomically(
             sdf=request.sdf,
             full=request.full,
         )
-        job = {"fingerprint": fingerprint, "model": model.name, **_circumstances(request, model)}
+        job = {"fingerprint": fingerprint, "model": model.label, **_circumstances(request, model)}
         (partial / JOB_FILE).write_text(json.dumps(job, indent=2) + "\n")
         try:
             write_page(partial)
@@ -412,7 +412,7 @@ def _save_summary(
         return
     summary = {
         "seedfold": __version__,
-        "model": model.name,
+        "model": model.label,
         "notes": list(model.notes),
         "device": str(model.device),
         "inputs": [dataclasses.asdict(outcome) for outcome in outcomes],

@@ -1,6 +1,8 @@
 """Models by name or file: what `--model` accepts.
 
 Published models are found in the store of weights and fetched on first use (docs/weights.md).
+Of a network there are three states, which every output tells apart: untrained, trained with a
+notice (the bundled demonstration weights), and trained.
 """
 
 import contextlib
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from seedfold.checkpoint import load_checkpoint
+from seedfold.checkpoint import CheckpointInfo, load_checkpoint
 from seedfold.data_pipeline.feature_options import FeatureOptions
 from seedfold.memory import Forecast, forecast
 from seedfold.model.presets import PRESETS
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from seedfold.progress import Reporter
 
 BUNDLED = "nano"
+BUNDLED_FILE = Path(__file__).parent / "assets" / "nano.safetensors"
+"""Weights that come with the package; where they are absent, `BUNDLED` is `UNTRAINED_NANO`."""
+UNTRAINED_NANO = "nano-untrained"
+"""A network of random numbers, for tests and as what training is compared with."""
 UNTRAINED = (
     "UNTRAINED: the weights of this model are random numbers; "
     "its structures and confidences mean nothing"
@@ -39,11 +45,20 @@ class LoadedModel:
     precision: Literal["fp32", "bf16"]
     trained: bool
     options: FeatureOptions
+    notice: str = ""
+    """Of the weights, see `CheckpointInfo`."""
+
+    @property
+    def label(self) -> str:
+        """The name as outputs have it, marked if it is not to be relied on."""
+        mark = self.notice.partition(";")[0] if self.trained else "UNTRAINED"
+        return f"{self.name} ({mark})" if mark else self.name
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What every output file must say about the model."""
-        return () if self.trained else (UNTRAINED,)
+        own = (f"{self.name}: {self.notice}",) if self.notice else ()
+        return own if self.trained else (UNTRAINED, *own)
 
     @property
     def n_cycles(self) -> int:
@@ -70,8 +85,8 @@ def load_model(
     """Loads a model by its name or from a .safetensors file.
 
     Args:
-        name: ``nano``, a model of the store or of the catalogue (`seedfold weights list`), or a
-            path.
+        name: ``nano``, ``nano-untrained``, a model of the store or of the catalogue
+            (`seedfold weights list`), or a path.
         device: where it will run.
         precision: of the trunk: ``fp32``, ``bf16``, or ``auto`` = bf16 on CUDA, fp32 elsewhere.
         reporter: shows the download of a model that is used for the first time.
@@ -81,30 +96,38 @@ def load_model(
             not there and cannot be fetched.
     """
     place = torch.device(device)
-    if name == BUNDLED:
-        network = _bundled()
-        label, trained, options = f"{BUNDLED} (UNTRAINED)", False, FeatureOptions()
-    else:
-        network, info = load_checkpoint(_weights(name, reporter))
-        label, trained, options = info.name, info.trained, info.inputs
+    network, info = _network(name, reporter)
     if precision == "auto":
         precision = "bf16" if place.type == "cuda" else "fp32"
     assert precision in ("fp32", "bf16")
     return LoadedModel(
-        name=label,
+        name=info.name,
         network=network.eval().to(place),
         device=place,
         precision=precision,
-        trained=trained,
-        options=options,
+        trained=info.trained,
+        options=info.inputs,
+        notice=info.notice,
     )
 
 
 def weights_file(name: str) -> Path | None:
-    """The file of a model that is here, without fetching it; None for the bundled one."""
-    if name == BUNDLED:
+    """The file of a model that is here, without fetching it; None for a network without one."""
+    if name == BUNDLED and BUNDLED_FILE.is_file():
+        return BUNDLED_FILE
+    if name in (BUNDLED, UNTRAINED_NANO):
         return None
     return store.path_of(name) if name in store.installed() else Path(name)
+
+
+def _network(name: str, reporter: "Reporter | None") -> tuple[SeedFold, CheckpointInfo]:
+    if name == BUNDLED and BUNDLED_FILE.is_file():
+        # The file may be in half precision, to be small.
+        return load_checkpoint(BUNDLED_FILE, dtype=torch.float32)
+    if name in (BUNDLED, UNTRAINED_NANO):
+        config = PRESETS[BUNDLED]()
+        return untrained(config), CheckpointInfo(name=BUNDLED, config=config, trained=False)
+    return load_checkpoint(_weights(name, reporter))
 
 
 def _weights(name: str, reporter: "Reporter | None") -> Path:
@@ -122,7 +145,7 @@ def _weights(name: str, reporter: "Reporter | None") -> Path:
     if name not in KNOWN:
         names = dict.fromkeys([*store.installed(), *KNOWN])
         raise ValueError(
-            f"--model: found {name!r}; expected {BUNDLED!r} (bundled, untrained), the path of a "
+            f"--model: found {name!r}; expected {BUNDLED!r} (bundled), the path of a "
             f".safetensors file, or one of {', '.join(names)}"
         )
     from seedfold.progress import Reporter
@@ -131,15 +154,15 @@ def _weights(name: str, reporter: "Reporter | None") -> Path:
         return store.fetch(name, wait=True, say=shown.info, progress=store.show_bytes(shown, name))
 
 
-def _bundled() -> SeedFold:
-    """The bundled network: the same random numbers everywhere, without a file.
+def untrained(config: SeedFold.Config) -> SeedFold:
+    """A network of the same random numbers everywhere, without a file.
 
     Weights that training starts from zero are random as well: else no layer would have a say in
     the result, and trying the program out would try out little of it.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(_SEED)
-        network = SeedFold(PRESETS[BUNDLED]())
+        network = SeedFold(config)
         for weight in network.parameters():
             if weight.dim() > 1 and not weight.any():
                 weight.normal_(std=weight.shape[-1] ** -0.5)

@@ -253,7 +253,7 @@ def write_predictions(
         InputError: if the structure does not fit into the PDB format.
     """
     structure, name = prepared.structure, prepared.query.name
-    metadata = Metadata(version=__version__, model=model.name, notes=model.notes)
+    metadata = Metadata(version=__version__, model=model.label, notes=model.notes)
     for rank, prediction in enumerate(predictions):
         stem = f"{name}_model_{rank}"
         coord, scores = prediction.coord, prediction.scores
@@ -268,7 +268,7 @@ def write_predictions(
             path = folder / f"{name}_confidences_{rank}.npz"
             _write_full(path, prediction, prepared, metadata)
         words = {
-            "model": model.name,
+            "model": model.label,
             "notes": list(model.notes),
             "seed": prediction.seed,
             "sample": prediction.sample,
@@ -285,7 +285,7 @@ def write_predictions(
             numbers = (p.scores.ranking_score, p.scores.ptm, p.scores.iptm)
             row = ["" if np.isnan(v) else f"{v:.4f}" for v in numbers]
             file_name = f"{name}_model_{rank}.cif"
-            table.writerow([rank, p.seed, p.sample, *row, file_name, model.name])
+            table.writerow([rank, p.seed, p.sample, *row, file_name, model.label])
 
 
 def _page_data(predictions: Sequence[Prediction], prepared: Prepared) -> PageData:

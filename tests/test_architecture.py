@@ -44,8 +44,8 @@ DOORS = {
     "lightning": {"seedfold.train.*"},
     "hydra": {"seedfold.train.compose"},
     "omegaconf": {"seedfold.train.compose"},
-    "deepspeed": set(),
-    "wandb": set(),
+    "deepspeed": {"seedfold.train.zero"},
+    "wandb": {"seedfold.train.curves"},
     "typer": {"seedfold.cli", "seedfold.weights.cli", "seedfold.commands.*"},
     "rich": {"seedfold.cli", "seedfold.progress"},
 }

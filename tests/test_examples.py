@@ -28,6 +28,8 @@ EXAMPLES = {
     # 267 residues, three NAG of 14 atoms (15 less O1), three zincs; three glycosidic bonds
     "glycan.yaml": (267 + 3 * 14 + 3, 6, 3, 5),
     # head to tail and one disulphide
+    # 106 residues, 11 heavy atoms of the inhibitor
+    "bromodomain.yaml": (106 + 11, 2, 0, 1),
     "cyclic_peptide.yaml": (14, 1, 2, 0),
     "homodimer_msa.yaml": (2 * 244, 2, 0, 0),
     "antibody_antigen.chai.fasta": (218 + 115 + 107, 3, 0, 0),

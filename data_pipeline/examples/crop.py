@@ -20,6 +20,8 @@ from seedfold.data_pipeline.examples.example import Example
 Method = Literal["contiguous", "spatial", "interface"]
 METHODS: Mapping[Method, float] = {"contiguous": 0.2, "spatial": 0.4, "interface": 0.4}
 """How often each is taken for structures of the PDB (AF3 SI, Table 4)."""
+PREDICTED_METHODS: Mapping[Method, float] = {"contiguous": 0.25, "spatial": 0.75, "interface": 0.0}
+"""The same for predicted structures of single chains."""
 INTERFACE_DISTANCE = 15.0
 """Angstrom between the centre atoms of two chains' tokens at an interface."""
 _LIGAND = KINDS.index("ligand")
@@ -76,16 +78,24 @@ def crop_units(example: Example, n_token: int) -> Int[np.ndarray, " N_token"]:
 def _contiguous(
     example: Example, units: np.ndarray, n_token: int, rng: np.random.Generator
 ) -> Bool[np.ndarray, " N_token"]:
-    """A stretch of every chain, the chains in random order (AF-Multimer, Algorithm 1)."""
+    """A stretch of every chain, the chains in random order (AF-Multimer, Algorithm 1).
+
+    Chains that stay together come first, each inside or outside: what they leave is filled.
+    """
     lengths = np.bincount(example.tokens.asym_id)
     starts = np.cumsum(lengths) - lengths
+    whole = (lengths <= n_token) & (units[starts] == units[starts + lengths - 1])
+    order = rng.permutation(len(lengths))
     chosen = np.zeros(example.n_token, bool)
-    left, budget = int(lengths.sum()), n_token
-    for chain in rng.permutation(len(lengths)):
+    left, budget = int(lengths[~whole].sum()), n_token
+    for chain in np.concatenate([order[whole[order]], order[~whole[order]]]):
         length, start = int(lengths[chain]), int(starts[chain])
-        left -= length
-        most = min(budget, length)
-        size = int(rng.integers(min(length, max(0, budget - left)), most + 1))
+        if whole[chain]:
+            size = length if length <= budget and (not left or rng.random() < 0.5) else 0
+        else:
+            left -= length
+            least = min(length, max(0, budget - left))
+            size = int(rng.integers(least, min(budget, length) + 1))
         at = start + int(rng.integers(0, length - size + 1))
         chosen[at : at + size] = True
         budget -= size

@@ -190,6 +190,10 @@ class Index:
         """Tokens of each example."""
         return self._columns["example_n_token"]
 
+    def first_units(self) -> Int[np.ndarray, " N"]:
+        """One unit of every example that has any, in the order of the examples."""
+        return np.unique(self._columns["unit_example"], return_index=True)[1]
+
     def __getitem__(self, unit: int) -> Record:
         column = self._columns
         example = int(column["unit_example"][unit])

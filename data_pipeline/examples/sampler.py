@@ -3,6 +3,7 @@
 The draw of (step, slot) depends on the seed, the step and the slot in the global batch only. So
 the batch of a step is the same for any number of ranks and workers, a run resumes at any step with
 nothing to restore, and mixture ratios and cluster weights hold whatever the shards look like.
+Where a drawn example cannot be used, the next attempt draws from streams of its own.
 
 Source of the random function: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", SC 2011), whose key is the seed and whose counter is (slot, stream, step).
@@ -21,7 +22,7 @@ _WORD = np.uint64(2**32 - 1)
 _SHIFT = np.uint64(32)
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
-_PICK, _SEED = 0, 1  # streams: what is drawn, and what the example is given
+_PICK, _SEED, _STREAMS = 0, 1, 2  # of an attempt: what is drawn, and what the example is given
 
 
 def philox(
@@ -73,24 +74,25 @@ class Sampler:
         self._bounds = cumulative / cumulative[-1]
         self._key = (seed % 2**32, seed >> 32)
 
-    def draw(self, step: int, slot: int) -> Draw:
-        """What stands at `slot` of the global batch of `step`."""
-        draws = self.draw_many(step, np.array([slot]))
+    def draw(self, step: int, slot: int, attempt: int = 0) -> Draw:
+        """What stands at `slot` of the global batch of `step`; what does if it cannot, with 1."""
+        draws = self.draw_many(step, np.array([slot]), attempt)
         return Draw(
             data_set=self.names[draws.data_set[0]],
             unit=int(draws.unit[0]),
             seed=int(draws.seed[0]),
         )
 
-    def draw_many(self, step: int, slots: Int[np.ndarray, " N"]) -> Draws:
+    def draw_many(self, step: int, slots: Int[np.ndarray, " N"], attempt: int = 0) -> Draws:
         """The draws of many slots of one step."""
-        words = self._words(step, slots, _PICK)
+        first = _STREAMS * attempt
+        words = self._words(step, slots, first + _PICK)
         data_set = np.searchsorted(self._bounds, _fraction(words[0], words[1]), side="right")
         where = _fraction(words[2], words[3])
         unit = np.empty(len(slots), np.int64)
         for i, index in enumerate(self.indices):
             unit[data_set == i] = index.pick(where[data_set == i])
-        low, high, *_ = self._words(step, slots, _SEED)
+        low, high, *_ = self._words(step, slots, first + _SEED)
         return Draws(data_set=data_set, unit=unit, seed=(high << _SHIFT) | low)
 
     def _words(

@@ -6,13 +6,15 @@ store; needs no chemistry and no table library.
 
 import functools
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from seedfold.data_pipeline.chain import Chain
 from seedfold.data_pipeline.chemistry import ONE_LETTER, RESTYPE_INDEX, UNKNOWN
-from seedfold.data_pipeline.examples.crop import METHODS, Method, crop
+from seedfold.data_pipeline.examples.crop import METHODS, PREDICTED_METHODS, Method, crop
 from seedfold.data_pipeline.examples.example import (
     Example,
     ReferenceComponent,
@@ -22,6 +24,7 @@ from seedfold.data_pipeline.examples.example import (
 from seedfold.data_pipeline.examples.index import Index, Record
 from seedfold.data_pipeline.examples.msa_store import MsaStore
 from seedfold.data_pipeline.examples.shards import Shard, ShardReader
+from seedfold.data_pipeline.examples.symmetries import Symmetries, symmetries
 from seedfold.data_pipeline.examples.template_store import TemplateStore, choose
 from seedfold.data_pipeline.examples.training_features import training_features
 from seedfold.data_pipeline.feature_options import FeatureOptions
@@ -34,13 +37,28 @@ SHARDS_IN_MEMORY = 256
 """Whose components are kept; those of distillation sets are the same twenty amino acids."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A crop of an example."""
+
+    example: Example
+    tokens: Int[np.ndarray, " N_crop"]
+    components: Mapping[str, ReferenceComponent]
+    f: Features
+
+    def symmetries(self) -> Symmetries:
+        """Which atoms of the truth may stand for which atoms of the crop."""
+        return symmetries(self.example, self.components, self.tokens)
+
+
 class TrainingSet:
     """One data set that `seedfold prepare` has finished.
 
     Args:
         folder: Where it is.
         options: Limits and conventions of the features.
-        methods: How often each way of cropping is taken.
+        methods: How often each way of cropping is taken; AF3's for experimental or predicted
+            structures where None.
     """
 
     def __init__(
@@ -48,7 +66,7 @@ class TrainingSet:
         folder: Path | str,
         *,
         options: FeatureOptions | None = None,
-        methods: Mapping[Method, float] = METHODS,
+        methods: Mapping[Method, float] | None = None,
     ):
         self.folder = Path(folder)
         self.index = Index.open(self.folder / INDEX)
@@ -60,10 +78,14 @@ class TrainingSet:
         self._reader = ShardReader(str(self.folder))
 
     def __reduce__(self) -> tuple:
-        return _opened, (self.folder, self.options, dict(self.methods))
+        return _opened, (self.folder, self.options, self.methods)
 
     def features(self, unit: int, *, n_token: int, seed: int) -> Features:
-        """The features of one sampling unit: a crop around its chains.
+        """The features of one sampling unit, see `part`."""
+        return self.part(unit, n_token=n_token, seed=seed).f
+
+    def part(self, unit: int, *, n_token: int, seed: int) -> Part:
+        """One sampling unit: a crop around its chains.
 
         Args:
             unit: Its number in the index.
@@ -76,21 +98,34 @@ class TrainingSet:
         record = self.index[unit]
         example = self.example(record)
         rng = np.random.default_rng(seed)
-        chosen = crop(example, n_token, rng, chains=record.chains, methods=self.methods)
-        return training_features(
+        methods = self.methods or (METHODS if example.plddt is None else PREDICTED_METHODS)
+        chosen = crop(example, n_token, rng, chains=record.chains, methods=methods)
+        components = self.components(record.shard)
+        f = training_features(
             example,
-            self.components(record.shard),
+            components,
             tokens=chosen,
             msas=self._alignments(example),
             templates=self._templates(example, rng),
             seed=int(rng.integers(2**31)),
             options=self.options,
         )
+        return Part(example=example, tokens=chosen, components=components, f=f)
 
     def example(self, record: Record) -> Example:
         """The whole example of a record."""
         data = self._reader.get(record.shard.name, record.offset, record.size, record.crc32)
         return unpack_example(data)
+
+    def name(self, record: Record) -> str:
+        """The id of the example of a record, without reading it; where it lies if even that fails.
+
+        For messages about what cannot be read.
+        """
+        try:
+            return self._reader.key(record.shard.name, record.offset)
+        except (ValueError, OSError):
+            return f"{record.shard.name} at {record.offset}"
 
     def components(self, shard: Shard) -> Mapping[str, ReferenceComponent]:
         """The components that the examples of a shard are made of."""
@@ -145,5 +180,7 @@ def _components(reader: ShardReader, shard: Shard) -> Mapping[str, ReferenceComp
     return unpack_components(reader.get(shard.name, member.offset, member.size, member.crc32))
 
 
-def _opened(folder: Path, options: FeatureOptions, methods: Mapping[Method, float]) -> TrainingSet:
+def _opened(
+    folder: Path, options: FeatureOptions, methods: Mapping[Method, float] | None
+) -> TrainingSet:
     return TrainingSet(folder, options=options, methods=methods)

@@ -11,8 +11,9 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="experiment=NAME [OPTION=VALUE]...",
-            help="A file of configs/experiment, and what differs: trainer.steps=100, "
-            "model=seedfold_128, model.trunk.pairformer.n_blocks=2, run.name=mine.",
+            help="A file of configs/experiment, and what differs: files of other folders of "
+            "configs (stage=stage2_crop640, trainer=ddp, model=seedfold_128) and single options "
+            "(trainer.steps=100, run.name=mine).",
             show_default=False,
         ),
     ] = None,
@@ -20,8 +21,18 @@ def train(
         Path | None,
         typer.Option(help="Folder of configurations. Default: configs/ of the checkout."),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only tell what every stage will need: memory, time, GPU-hours. "
+            "Needs no data and no GPU.",
+        ),
+    ] = False,
 ) -> None:
     """Train a network; the same command goes on where it was stopped."""
+    if plan:
+        return _plan(overrides or [], config_dir)
     try:
         from seedfold.train import compose, run
     except ModuleNotFoundError as error:
@@ -31,6 +42,8 @@ def train(
         outcome = run.train(config, typer.echo)
     except ValueError as error:
         _fail(str(error))
+    if not outcome.first:
+        raise typer.Exit(0 if outcome.stopped_by is None else 128 + outcome.stopped_by)
     if outcome.stopped_by is not None:
         typer.echo(f"stopped at step {outcome.step}; the same command goes on from there")
         raise typer.Exit(128 + outcome.stopped_by)
@@ -40,6 +53,20 @@ def train(
         f"example: mean {sum(outcome.lddt) / len(outcome.lddt):.3f}, best {best:.3f}"
     )
     typer.echo(f"weights: {outcome.weights}; try seedfold predict --model {outcome.weights}")
+
+
+def _plan(overrides: list[str], config_dir: Path | None) -> None:
+    try:
+        from seedfold.train import compose, plan
+    except ModuleNotFoundError as error:
+        _fail(f"{error}; install what training needs: pip install 'seedfold[train]'")
+    try:
+        runs = compose.chain(overrides, config_dir or compose.CONFIGS)
+        plans = [plan.plan(run) for run in runs]
+    except ValueError as error:
+        _fail(str(error))
+    for line in plan.describe(plans):
+        typer.echo(line)
 
 
 def _fail(message: str) -> None:

@@ -67,13 +67,14 @@ def predict_set(
         if unknown:
             raise InputError(str(found.targets), f"has no target {unknown[0]}")
         names = [name for name in names if name in chosen]
-    inputs = [path for name in names if (path := _input(found, name, request.output, reporter))]
+    inputs = [path for name in names if (path := input_of(found, name, request.output, reporter))]
     if not inputs:
         raise InputError(str(found.references), "has none of the structures in the target lists")
     return run(replace(request, inputs=tuple(inputs), resume=True), reporter)
 
 
-def _input(found: SetFolder, name: str, output: Path, reporter: Reporter) -> Path | None:
+def input_of(found: SetFolder, name: str, output: Path, reporter: Reporter) -> Path | None:
+    """The input of a structure, given or made of its reference; None, and a word, without one."""
     if found.inputs is not None:
         candidates = (found.inputs / (name + ending) for ending in INPUT_ENDINGS)
         given = next((path for path in candidates if path.is_file()), None)

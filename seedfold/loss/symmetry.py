@@ -59,9 +59,11 @@ def assign(x: Float[Tensor, "N_atom 3"], labels: Labels, symmetries: Symmetries)
         labels: Of one example, without batch axis; padding at the end is allowed, and kept.
         symmetries: Of the same crop.
     """
+    if symmetries.trivial:
+        return labels
     n = symmetries.n_atom
     predicted = x[:n].to("cpu", torch.float64)
-    if symmetries.trivial or not bool(predicted.isfinite().all()):
+    if not bool(predicted.isfinite().all()):
         return labels
     predicted = predicted - predicted.mean(0)
     source = symmetries.source

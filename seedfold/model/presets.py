@@ -22,7 +22,11 @@ from seedfold.model.pairformer import PairBlock, PairformerStack
 from seedfold.model.sampler import SamplerConfig
 from seedfold.model.seedfold import SeedFold
 from seedfold.model.template import TemplateEmbedder
-from seedfold.model.triangle import GatedTriangleAttention, TriangleAttention
+from seedfold.model.triangle import (
+    AdditiveTriangleAttention,
+    GatedTriangleAttention,
+    TriangleAttention,
+)
 from seedfold.model.trunk import Trunk
 
 
@@ -57,40 +61,73 @@ def seedfold(
 
 
 def nano() -> SeedFold.Config:
-    """A SeedFold small enough to try everything on a laptop: it folds in seconds, and not well."""
-    pair = PairBlock.Config(triangle_attention=TriangleAttention.Config(c_head=16))
-    mixer = LocalWindow.Config(n_heads=2)
-    return SeedFold.Config(
+    """A SeedFold-Linear that folds in seconds on a laptop: the one whose weights are bundled."""
+    return _small(
+        c_s=128,
+        c_z=64,
+        c_token=256,
+        c_atom=64,
+        attention=GatedTriangleAttention.Config(),
+        pairformer_blocks=2,
+        token_blocks=4,
+        n_msa=128,
+    )
+
+
+def pico() -> SeedFold.Config:
+    """The smallest network with all parts: for tests, and to learn one structure by heart."""
+    return _small(
         c_s=64,
         c_z=32,
-        c_m=16,
-        c_token=96,
-        c_token_input=64,
+        c_token=128,
         c_atom=32,
-        c_atompair=8,
-        n_cycles=3,
+        attention=TriangleAttention.Config(c_head=16),
+        pairformer_blocks=2,
+        token_blocks=4,
+        n_msa=32,
+    )
+
+
+def _small(
+    *,
+    c_s: int,
+    c_z: int,
+    c_token: int,
+    c_atom: int,
+    attention: Any,
+    pairformer_blocks: int,
+    token_blocks: int,
+    n_msa: int,
+) -> SeedFold.Config:
+    pair = PairBlock.Config(triangle_attention=attention)
+    template_pair = PairBlock.Config(triangle_attention=attention, transition_n=2)
+    mixer = LocalWindow.Config(n_heads=2)
+    return SeedFold.Config(
+        c_s=c_s,
+        c_z=c_z,
+        c_m=c_z // 2,
+        c_token=c_token,
+        c_token_input=c_s,
+        c_atom=c_atom,
+        n_cycles=2,
         embedding=InputFeatureEmbedder.Config(atom_mixer=mixer, n_blocks=1),
         trunk=Trunk.Config(
-            template=TemplateEmbedder.Config(
-                n_blocks=1,
-                c=16,
-                pair=PairBlock.Config(
-                    triangle_attention=TriangleAttention.Config(c_head=16), transition_n=2
-                ),
-            ),
-            msa=MSAModule.Config(n_blocks=1, n_msa=128, c_hidden_opm=8, n_heads=4, pair=pair),
-            pairformer=PairformerStack.Config(n_blocks=4, n_heads=4, pair=pair),
+            template=TemplateEmbedder.Config(n_blocks=1, c=c_z // 2, pair=template_pair),
+            msa=MSAModule.Config(n_blocks=1, n_msa=n_msa, c_hidden_opm=16, n_heads=4, pair=pair),
+            pairformer=PairformerStack.Config(n_blocks=pairformer_blocks, n_heads=8, pair=pair),
         ),
         diffusion=DiffusionModule.Config(
-            conditioning=DiffusionConditioning.Config(c_cond=64, c_noise=64),
-            transformer=DiffusionTransformer.Config(n_blocks=4, n_heads=4, extra_factor=True),
+            conditioning=DiffusionConditioning.Config(c_cond=c_s, c_noise=64),
+            transformer=DiffusionTransformer.Config(
+                n_blocks=token_blocks, n_heads=8, extra_factor=True
+            ),
             atom_mixer=mixer,
             n_encoder_blocks=1,
             n_decoder_blocks=1,
         ),
         sampler=SamplerConfig(n_steps=50),
         confidence=ConfidenceHead.Config(
-            pairformer=PairformerStack.Config(n_blocks=1, n_heads=4, pair=pair), s_norm=True
+            pairformer=PairformerStack.Config(n_blocks=1, n_heads=8, pair=pair), s_norm=True
         ),
     )
 
@@ -202,6 +239,7 @@ def _protenix_small(pairformer_blocks: int) -> SeedFold.Config:
 
 PRESETS: Mapping[str, Callable[[], SeedFold.Config]] = {
     "nano": nano,
+    "pico": pico,
     "seedfold_128": lambda: seedfold(128),
     "seedfold_256": lambda: seedfold(256),
     "seedfold_512": lambda: seedfold(512),
@@ -209,6 +247,12 @@ PRESETS: Mapping[str, Callable[[], SeedFold.Config]] = {
     "seedfold_deep_structure": lambda: seedfold(128, token_blocks=48),
     "seedfold_linear_384": lambda: seedfold(
         384, triangle_attention=GatedTriangleAttention.Config()
+    ),
+    "seedfold_linear_128": lambda: seedfold(
+        128, triangle_attention=GatedTriangleAttention.Config()
+    ),
+    "seedfold_additive_128": lambda: seedfold(
+        128, triangle_attention=AdditiveTriangleAttention.Config()
     ),
     "protenix_v1": protenix,
     "protenix_v2": lambda: protenix(c_z=256, c_m=128, hidden_scale_up=True),

@@ -1,7 +1,7 @@
 """What one page shows, gathered from the files of a prediction (docs/outputs.md) as plain JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def page_contents(folder: Path) -> dict[str, Any]:
     return {
         "name": name,
         "notes": notes,
-        "untrained": any(note.startswith("UNTRAINED") for note in notes),
+        "untrained": untrained(notes),
         "run": _run(folder, summaries, molecule),
         **_topology(molecule),
         "tokens": None if data is None else _tokens(data, molecule, str(folder)),
@@ -85,6 +85,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(str(path), "is no JSON object", todo="predict again")
     return content
+
+
+def untrained(notes: Iterable[str]) -> bool:
+    """Whether remarks say that the weights are random numbers; else a page shows them calmly."""
+    return any(note.startswith("UNTRAINED") for note in notes)
 
 
 def _model_files(folder: Path, name: str) -> list[Path]:

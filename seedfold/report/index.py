@@ -5,7 +5,7 @@ from typing import Any
 
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.whole_file import whole_file
-from seedfold.report.contents import prediction_name, read_json
+from seedfold.report.contents import prediction_name, read_json, untrained
 from seedfold.report.page import PAGE, render, write_page
 
 INDEX = "index.html"
@@ -60,11 +60,13 @@ def write_index(folder: str | Path) -> Path:
             expected=f"{_SUMMARY} or folders of predictions",
             todo="give the folder given to `predict -o`",
         )
+    notes = summary.get("notes") or _all_notes(folder)
     data = {
         "title": folder.resolve().name,
         "model": summary.get("model", ""),
         "version": summary.get("seedfold", ""),
-        "notes": summary.get("notes") or _all_notes(folder),
+        "notes": notes,
+        "untrained": untrained(notes),
         "rows": list(rows.values()),
     }
     text = render(

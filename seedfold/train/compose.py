@@ -24,6 +24,7 @@ from seedfold.model.seedfold import SeedFold
 from seedfold.train.data import DataConfig
 from seedfold.train.module import StageConfig
 from seedfold.train.optim import OptimConfig
+from seedfold.train.stability import StabilityConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 """Those of a checkout; they are no part of an installed package."""
@@ -31,25 +32,46 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 @dataclass(frozen=True, kw_only=True)
 class NameConfig:
-    """`folder` is where everything about the run is; `seed` decides everything random."""
+    """`folder` is where everything about the run is; `seed` decides everything random.
+
+    `start`: where the weights come from instead of being drawn: a .safetensors file or a name that
+    `--model` takes gives weights alone; the folder of another run gives weights, their average and
+    the moments of the optimiser, as of its last checkpoint. The count of steps begins at 0.
+    """
 
     name: str = "run"
     folder: str = "runs/run"
     seed: int = 1
+    start: str | None = None
+
+
+Strategy = Literal["auto", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3"]
+"""How devices share the work; the number is the stage of ZeRO, what each holds a part of: moments
+of the optimiser (1), gradients too (2), weights too (3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """`steps` of the optimiser; `accumulate`: batches of every device in a step."""
+    """`steps` of the optimiser; `accumulate`: batches of every device in a step.
+
+    `keep`: newest checkpoints kept. `activation_checkpointing`: blocks are computed again in the
+    backward pass instead of keeping their activations. `threads` of a process on a CPU; torch's
+    choice where None.
+    """
 
     steps: int = 60_000
     accumulate: int = 1
     checkpoint_every: int = 1000
+    keep: int = 3
     validate_every: int = 1000
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
     nodes: int = 1
-    strategy: str = "auto"
+    strategy: Strategy = "auto"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    threads: int | None = None
+    logger: Literal["csv", "wandb", "wandb_offline"] = "csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +84,7 @@ class RunConfig:
     stage: StageConfig = field(default_factory=StageConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
 
 
 def experiments(config_dir: Path = CONFIGS) -> list[str]:
@@ -92,11 +115,35 @@ def composed(overrides: Sequence[str], config_dir: Path = CONFIGS) -> RunConfig:
     return from_dict(RunConfig, {str(key): value for key, value in data.items()}, "config")
 
 
+def chain(overrides: Sequence[str], config_dir: Path = CONFIGS) -> list[RunConfig]:
+    """The run that the words mean, and the stages that go on from its folder, one after another.
+
+    Only the run itself where the words name its stage, or where it has none.
+    """
+    runs = [composed(overrides, config_dir)]
+    names = sorted(path.stem for path in (config_dir / "stage").glob("*.yaml"))
+    named = any(word.partition("=")[0] == "stage" for word in overrides)
+    first = Path(runs[0].run.folder).name
+    if named or first not in names:
+        return runs
+    for name in names[names.index(first) + 1 :]:
+        after = composed([*overrides, f"stage={name}"], config_dir)
+        if after.run.start == runs[-1].run.folder:
+            runs.append(after)
+    return runs
+
+
 def _plain(error: Exception, known: Iterable[str]) -> InputError:
     """Hydra's message in one line; for an option that is not there, the one that may be meant."""
+    ours: BaseException | None = error
+    while ours is not None:  # One of a resolver comes wrapped, more than once.
+        if isinstance(ours, InputError):
+            return ours
+        ours = ours.__cause__ or ours.__context__
     unknown = re.match("Could not override '(.*?)'", str(error))
     if unknown is None:
-        return InputError("train", " ".join(str(error).split()))
+        message, _, _ = " ".join(str(error).split()).partition(" Config search path:")
+        return InputError("train", message)
     near = difflib.get_close_matches(unknown[1], known, n=1)
     todo = f"did you mean '{near[0]}'?" if near else "see RunConfig in seedfold/train/compose.py"
     return InputError("train", f"no option '{unknown[1]}'", todo=todo)
@@ -127,6 +174,25 @@ def _register(config_dir: Path) -> None:
         store.store(group="model", name=name, node=to_dict(preset()))
     checkout = str(config_dir.resolve().parent)
     OmegaConf.register_new_resolver("checkout", lambda: checkout, replace=True)
+    OmegaConf.register_new_resolver("batches_of", batches_of, replace=True)
+
+
+def batches_of(global_batch: int, batch_size: int, devices: int, nodes: int) -> int:
+    """How many batches every device must see in a step for so many examples in all.
+
+    Raises:
+        InputError: if they do not share them equally.
+    """
+    at_once = batch_size * devices * nodes
+    if global_batch % at_once:
+        raise InputError(
+            "train",
+            f"{at_once} examples at a time (data.batch_size {batch_size}, trainer.devices "
+            f"{devices}, trainer.nodes {nodes})",
+            expected=f"a divisor of the {global_batch} of a step",
+            todo="give trainer.accumulate",
+        )
+    return global_batch // at_once
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,21 +3,28 @@
 Source: AF3 SI 3.7.1 (noise), 4 (losses), 5.1 and Figure 2c: the trunk once, then a batch of noised
 copies, and a mini-rollout for confidence, by which equal chains and atoms are named.
 
+What was computed is left in `FoldingModule.terms` (means of the batch by name) and
+`FoldingModule.totals` (the loss of every example by its name, "source/id").
+
 Deviations: SeedFold's batch of copies is 64, then 32 (AF3: 48). All that is random in a step is
 drawn from the seeds of its examples, so that a resumed run goes on as if never stopped. An atom
 that is not resolved is noised around the centre. A step whose gradient is not finite changes
-nothing and is counted.
+nothing, neither weights nor moments nor the average, and is counted. Where the confidence head is
+trained alone, the rest is the averaged network without dropout: what prediction will judge.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import lightning
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.features import Features, Labels
 from seedfold.geometry import centre_and_move, lddt, masked_mean, random_rotation
 from seedfold.loss import FoldingLoss, FoldingOutputs, Truth
@@ -34,15 +41,22 @@ from seedfold.train.optim import Ema, OptimConfig, learning_rate, make_optimizer
 class StageConfig:
     """What a step computes.
 
-    `n_cycles`: most passes of the trunk; the number is drawn. `n_copies`: noised copies of each
-    example. `rollout_steps`: of the mini-rollout; with 0 there is none, nor a loss of confidence,
-    and equal chains and atoms keep their names. `precision`: of the trunk.
+    `train`: the whole network, or the confidence head alone (AF3's last stage), of which
+    `loss.alpha_pae` is 1. `n_cycles`: most passes of the trunk; the number is drawn. `n_copies`:
+    noised copies of each example. `rollout_steps`: of the mini-rollout; with 0 there is none, nor a
+    loss of confidence, and equal chains and atoms keep their names, since nothing else that is
+    predicted is free of them: a noised copy shows which names it was given. `precision`: of the
+    trunk and the Pairformer of the confidence head; structure module, logits and losses are fp32.
+    `msa_dropout`: how often an example has no alignment. SeedFold's "msa_dropout 0.10" means this
+    or the dropout of the MSA module's rows, `model.trunk.msa.dropout` (AF3: 0.15); nobody knows.
     """
 
+    train: Literal["all", "confidence"] = "all"
     n_cycles: int = 4
     n_copies: int = 64
     rollout_steps: int = 20
     precision: Literal["fp32", "bf16"] = "fp32"
+    msa_dropout: float = 0.0
     loss: FoldingLoss.Config = field(default_factory=FoldingLoss.Config)
 
 
@@ -57,31 +71,62 @@ class FoldingModule(lightning.LightningModule):
 
     def __init__(self, model: SeedFold.Config, stage: StageConfig, optim: OptimConfig):
         super().__init__()
+        self.head_alone = stage.train == "confidence"
+        if self.head_alone and not stage.rollout_steps:
+            found = "'confidence' with stage.rollout_steps=0"
+            raise InputError("stage.train", found, expected="1 or more")
         self.stage, self.optim = stage, optim
         self.network = SeedFold(model)
         self.loss = FoldingLoss(stage.loss)
         self.ema = Ema(self.network, optim.ema_decay)
         self.n_skipped = 0
         self.terms: dict[str, float] = {}
+        self.totals: dict[str, float] = {}
+        if self.head_alone:
+            for part in self._frozen():
+                part.requires_grad_(False)
+
+    def _frozen(self) -> list[nn.Module]:
+        """The parts that are not trained with the confidence head."""
+        head = self.network.confidence_head
+        return [part for part in self.network.children() if part is not head]
+
+    def on_train_start(self) -> None:
+        """What is frozen is the average; its further averages are then the same."""
+        if self.head_alone:
+            with torch.no_grad():
+                for name, weight in self.network.named_parameters():
+                    if not weight.requires_grad:
+                        weight.copy_(self.ema.weights[name])
 
     def training_step(self, batch: Batch, _index: int) -> Float[Tensor, ""]:
-        """The loss of a batch; its terms are kept in `terms`."""
+        """The loss of a batch; see `terms` and `totals` for its parts."""
         # Dropout draws from torch's own generators.
         torch.manual_seed(seeded_generator(batch.seed, "dropout").initial_seed())
+        if self.head_alone:
+            for part in self._frozen():
+                part.eval()
         outputs, labels = self.outputs(batch)
-        terms = self.loss(outputs, batch.f, Truth.of(labels, batch.f.atom_mask))
-        self.terms = {name: float(value.detach()) for name, value in terms.items()}
-        return terms["total"]
+        terms = self.loss.terms(outputs, batch.f, Truth.of(labels, batch.f.atom_mask))
+        means = {name: values.mean() for name, values in terms.items()}
+        # Numbers are fetched at once: each time, a GPU is waited for.
+        numbers = torch.cat([torch.stack(list(means.values())), terms["total"]]).detach().tolist()
+        self.terms = dict(zip(means, numbers[: len(means)], strict=True))
+        self.totals = dict(zip(batch.names, numbers[len(means) :], strict=True))
+        return means["total"]
 
     def outputs(self, batch: Batch) -> tuple[FoldingOutputs, Labels]:
         """What the network makes of a batch, and its labels in the names that fit it best."""
         c, f = self.stage, batch.f
-        state = self._trunk(batch)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
+            state = self._trunk(batch)
         labels, rollout, confidence = _labels(f), None, None
         if c.rollout_steps:
             rollout, labels = self._rolled_out(batch, state)
-            with torch.autocast(f.restype.device.type, enabled=False):
+            with self._autocast(f):
                 confidence = self.network.confidence_head(f, state, rollout)
+        if self.head_alone:
+            return FoldingOutputs(x_rollout=rollout, confidence=confidence), labels
         x_noisy, t_hat = noised_copies(f, labels, batch.seeds, c.n_copies)
         diffusion = self.network.diffusion_module
         prepared = diffusion.prepare(f, state.s_inputs, state.s, state.z)
@@ -94,12 +139,18 @@ class FoldingModule(lightning.LightningModule):
         )
         return outputs, labels
 
+    def _autocast(self, f: Features) -> torch.autocast:
+        device = f.restype.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.stage.precision == "bf16")
+
     def _trunk(self, batch: Batch) -> TrunkState:
-        c, device = self.stage, batch.f.restype.device.type
+        c, f = self.stage, batch.f
         generator = seeded_generator(batch.seed, "trunk")
         n_cycles = int(torch.randint(1, c.n_cycles + 1, (), generator=generator))
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=c.precision == "bf16"):
-            state = self.network.embed(batch.f, n_cycles, generator)
+        if c.msa_dropout:
+            f = without_alignments(f, batch.seeds, c.msa_dropout)
+        with self._autocast(f):
+            state = self.network.embed(f, n_cycles, generator)
         return TrunkState(s_inputs=state.s_inputs.float(), s=state.s.float(), z=state.z.float())
 
     @torch.no_grad()
@@ -120,21 +171,25 @@ class FoldingModule(lightning.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
         """Clips the norm of the whole gradient, or drops a gradient that is not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.optim.clip_norm)
-        self.terms["gradient_norm"] = float(norm)
-        if not bool(norm.isfinite()):
+        weights = self.network.parameters()
+        norm = float(nn.utils.clip_grad_norm_(weights, self.optim.clip_norm))
+        self.terms["gradient_norm"] = norm
+        # The same on all ranks: gradients were summed over them before.
+        if not math.isfinite(norm):
             self.n_skipped += 1
             optimizer.zero_grad(set_to_none=True)
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
     ) -> None:
-        """A step at the learning rate of its number; the average follows."""
-        rate = learning_rate(self.optim, self.trainer.global_step)
+        """A step at the learning rate of its number; the average follows if there was one."""
+        rate = learning_rate(self.optim, self.trainer.global_step, int(self.trainer.max_steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
+        skipped = self.n_skipped
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.ema.update(self.network)
+        if self.n_skipped == skipped:
+            self.ema.update(self.network)
         self.terms |= {"learning_rate": rate, "skipped": self.n_skipped}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -164,6 +219,23 @@ class FoldingModule(lightning.LightningModule):
         finally:
             self.network.train(was_training)
         return mean_lddt(x, Truth.of(_labels(f), f.atom_mask)).flatten().tolist()
+
+
+def without_alignments(f: Features, seeds: tuple[int, ...], share: float) -> Features:
+    """The features with every example's alignment dropped at a probability of `share`.
+
+    Nothing is left of it but the first row, of which the profile is then made.
+    """
+    drawn = [torch.rand((), generator=seeded_generator(seed, "msa dropout")) for seed in seeds]
+    dropped = (torch.stack(drawn) < share).to(f.restype.device)
+    first = torch.arange(f.msa.shape[1], device=f.msa.device) == 0
+    alone = F.one_hot(f.msa[:, 0].long(), f.profile.shape[-1]) * f.token_mask[..., None]
+    return dataclasses.replace(
+        f,
+        msa_mask=f.msa_mask & (first | ~dropped[:, None])[..., None],
+        profile=torch.where(dropped[:, None, None], alone.to(f.profile), f.profile),
+        deletion_mean=f.deletion_mean.masked_fill(dropped[:, None], 0.0),
+    )
 
 
 def noise_levels(n: int, generator: torch.Generator) -> Float[Tensor, " N_sample"]:

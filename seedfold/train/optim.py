@@ -18,12 +18,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Peak learning rate 1.8e-3; 1e-3 and a warm-up of 3000 steps for c_z 512 (SeedFold)."""
+    """Peak learning rate 1.8e-3; 1e-3 and a warm-up of 3000 steps for c_z 512 (SeedFold).
+
+    `cooldown_steps`: the last steps of the run, in which the rate falls to 0 (not AF3's).
+    """
 
     learning_rate: float = 1.8e-3
     warmup_steps: int = 1000
     decay: float = 0.95
     decay_every: int = 50_000
+    cooldown_steps: int = 0
     beta_1: float = 0.9
     beta_2: float = 0.95
     eps: float = 1e-8
@@ -32,20 +36,27 @@ class OptimConfig:
     ema_decay: float = 0.999
 
 
-def learning_rate(config: OptimConfig, step: int) -> float:
-    """Of the step with this number, counted from 0: linear from 0 to the peak, then in stairs."""
+def learning_rate(config: OptimConfig, step: int, steps: int) -> float:
+    """Of the step with this number, counted from 0, of a run of `steps`.
+
+    Linear from 0 to the peak, then in stairs, and linear to 0 at the end where there is a cooldown:
+    whoever wants to stop a run early resumes it with fewer steps.
+    """
     warm = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
-    return config.learning_rate * warm * config.decay ** (step // config.decay_every)
+    cool = min(1.0, (steps - step) / config.cooldown_steps) if config.cooldown_steps else 1.0
+    stairs = config.decay ** (step // config.decay_every)
+    return config.learning_rate * warm * stairs * max(0.0, cool)
 
 
 def make_optimizer(config: OptimConfig, weights: Iterable[nn.Parameter]) -> torch.optim.AdamW:
     """AdamW; whoever steps it sets the learning rate before."""
     return torch.optim.AdamW(
         weights,
-        lr=learning_rate(config, 0),
+        lr=config.learning_rate,
         betas=(config.beta_1, config.beta_2),
         eps=config.eps,
         weight_decay=config.weight_decay,
+        fused=True,
     )
 
 
@@ -67,9 +78,10 @@ class Ema:
         """Takes in the weights as they are now."""
         self.n_updates += 1
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
-        for name, weight in network.named_parameters():
-            average = self.weights[name] = self.weights[name].to(weight.device)
-            average.lerp_(weight.float(), 1 - decay)
+        weights = [weight.float() for weight in network.parameters()]
+        for name, weight in zip(self.weights, weights, strict=True):
+            self.weights[name] = self.weights[name].to(weight.device)
+        torch._foreach_lerp_(list(self.weights.values()), weights, 1 - decay)  # type: ignore
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:

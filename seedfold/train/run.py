@@ -1,129 +1,205 @@
 """`seedfold train`: from a configuration to a trained network.
 
 Dataclasses validate, Lightning runs. A run is a folder: `config.json`, `metrics.csv`,
-`checkpoints/` to resume from, and `model.safetensors`, the averaged weights, for
-`seedfold predict --model`. The same command goes on where the folder ends.
+`checkpoints/` to resume from, and `model.safetensors`, the averaged weights as of the newest
+checkpoint, for `seedfold predict --model`. The same command goes on where the folder ends.
 """
 
+import dataclasses
 import json
 import logging
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
+from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities import rank_zero_only
 
 from seedfold.checkpoint import CheckpointInfo, save_checkpoint
-from seedfold.config import to_dict
+from seedfold.config import from_dict, to_dict
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.whole_file import whole_file
 from seedfold.model.seedfold import SeedFold
-from seedfold.train.callbacks import Checkpoints, Curves, SampledStructures, Say, latest
+from seedfold.train import parallel, wrapping
+from seedfold.train.callbacks import FirstExample, SampledStructures, Say
+from seedfold.train.checkpoints import Checkpoints, latest, latest_whole
 from seedfold.train.compose import RunConfig, flat
-from seedfold.train.data import Batch, FoldingData
+from seedfold.train.curves import Clock, Curves, Log, wandb_log
+from seedfold.train.data import FoldingData
 from seedfold.train.module import FoldingModule
+from seedfold.train.quarantine import Quarantine
+from seedfold.train.sources import ValidationConfig
+from seedfold.train.stability import Stability, StabilityConfig
+from seedfold.train.start import start
+from seedfold.train.validation import Validation
 
 MAY_CHANGE = (
     *("trainer.steps", "trainer.checkpoint_every", "trainer.validate_every", "trainer.accelerator"),
-    *("trainer.strategy", "data.workers"),
+    *("trainer.strategy", "trainer.keep", "trainer.logger", "trainer.threads", "trainer.compile"),
+    *("trainer.activation_checkpointing", "data.workers", "data.seconds", "data.max_bad"),
+    *(f"data.validation.{field.name}" for field in dataclasses.fields(ValidationConfig)),
+    *(f"stability.{field.name}" for field in dataclasses.fields(StabilityConfig)),
 )
 """Options that a run may be resumed with other values of: the steps stay the same."""
+SHARED = ("trainer.devices", "trainer.nodes", "trainer.accumulate")
+"""Options that may change together, as long as a step has as many examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """How a run ended: at which step, and the signal that stopped it before its end, if any.
 
-    `lddt` of structures that were sampled for the first example.
+    `lddt` of structures that were sampled for the first example. `first`: this is the process that
+    speaks for all of the run.
     """
 
     step: int
     weights: Path
     lddt: tuple[float, ...]
     stopped_by: int | None
+    first: bool = True
 
 
-def train(config: RunConfig, say: Say = print) -> Outcome:
+def train(config: RunConfig, say: Say = print, clock: Clock | None = None) -> Outcome:
     """Trains, or goes on with, the run that a configuration describes.
+
+    Args:
+        config: Of the run.
+        say: Is told what happens, on the first rank.
+        clock: Is left with where the time went.
 
     Raises:
         InputError: if the folder of the run holds another run, or a data set is missing.
     """
     folder = Path(config.run.folder)
-    checkpoints = folder / "checkpoints"
+    say = rank_zero_only(say)
     _check_folder(folder, config)
-    resumed = latest(checkpoints)
-    torch.manual_seed(config.run.seed)
-    module = FoldingModule(config.model, config.stage, config.optim)
-    data = FoldingData(config.data, config.run.seed, config.trainer.accumulate)
-    keeper = Checkpoints(checkpoints, config.trainer.checkpoint_every)
-    try:
-        with _quiet():
-            trainer = _trainer(config, folder, keeper, say)
-    except MisconfigurationException as error:
-        raise InputError("trainer", " ".join(str(error).split())) from error
+    resumed = latest_whole(folder / "checkpoints", say)
+    _set_threads(config.trainer.threads)
+    module = _module(config)
+    quarantine = _quarantine(config, folder, say)
+    known = quarantine.known if resumed is not None else None
+    data = FoldingData(config.data, config.run.seed, config.trainer.accumulate, known)
+    weights = folder / "model.safetensors"
+    c = config.trainer
+    keeper = Checkpoints(
+        folder / "checkpoints", c.checkpoint_every, c.keep, partial(export, weights, config=config)
+    )
+    example = FirstExample(data, config.run.seed)
     say(f"{config.run.name}: {_millions(module.network)} M parameters, {folder}")
+    begin: list[Callback] = []
     if resumed is not None:
         say(f"going on with {resumed.name}")
+    elif config.run.start is not None:
+        begin = start(module, config.run.start, say)
+    elif module.head_alone:
+        expected = "the weights whose confidence head is to be trained"
+        raise InputError("stage.train=confidence", "no run.start", expected=expected)
+    # Before the checkpoints, which then hold what it has seen of their step.
+    stability = Stability(config.stability, folder, config.run.seed)
+    callbacks = [*begin, quarantine, stability, keeper, example]
+    trainer = _trainer(config, folder, callbacks, say, clock or Clock())
     with _quiet():
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    weights = folder / "model.safetensors"
-    if trainer.is_global_zero:
-        export(weights, module, config)
+    if trainer.global_step >= c.steps and not example.lddt:
+        # There was nothing left to do.
+        export(weights, trainer, module, config=config)
+        example.on_train_end(trainer, module)
     return Outcome(
         step=trainer.global_step,
         weights=weights,
-        lddt=() if keeper.received else tuple(_first_example(module, data, config.run.seed)),
+        lddt=tuple(example.lddt),
         stopped_by=keeper.received,
+        first=trainer.is_global_zero,
     )
 
 
-def export(path: Path, module: FoldingModule, config: RunConfig) -> None:
-    """Writes the averaged weights for `seedfold predict --model`."""
-    info = CheckpointInfo(name=config.run.name, config=config.model, inputs=config.data.inputs)
-    save_checkpoint(path, module.ema.full(module.network), info)
+def export(path: Path, trainer: Trainer, module: FoldingModule, *, config: RunConfig) -> None:
+    """Writes the averaged weights for `seedfold predict --model`; all ranks bring their parts."""
+    weights = module.ema.full(module.network)
+    if trainer.is_global_zero:
+        info = CheckpointInfo(name=config.run.name, config=config.model, inputs=config.data.inputs)
+        save_checkpoint(path, weights, info)
 
 
-def _trainer(config: RunConfig, folder: Path, keeper: Checkpoints, say: Say) -> lightning.Trainer:
+def _module(config: RunConfig) -> FoldingModule:
+    torch.manual_seed(config.run.seed)
+    module = FoldingModule(config.model, config.stage, config.optim)
+    if config.trainer.compile:
+        wrapping.compile_blocks(module.network)
+    if config.trainer.activation_checkpointing:
+        wrapping.checkpoint_activations(module.network)
+    return module
+
+
+def _trainer(
+    config: RunConfig, folder: Path, callbacks: list[Callback], say: Say, clock: Clock
+) -> Trainer:
     c = config.trainer
-    return lightning.Trainer(
-        accelerator=c.accelerator,
-        devices=c.devices,
-        num_nodes=c.nodes,
-        strategy=c.strategy,
-        max_steps=c.steps,
-        max_epochs=-1,
-        accumulate_grad_batches=c.accumulate,
-        callbacks=[
-            SampledStructures(c.validate_every, config.run.seed),
-            Curves(folder / "metrics.csv", say),
-            keeper,
-        ],
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    every = max(10, c.steps // 1000)
+    curves = Curves(folder / "metrics.csv", clock, say, every, open_log=_log(config, folder))
+    with _quiet(), _told():
+        return lightning.Trainer(
+            accelerator=c.accelerator,
+            devices=c.devices,
+            num_nodes=c.nodes,
+            strategy=parallel.make_strategy(config),
+            plugins=parallel.environment(),
+            max_steps=c.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=c.accumulate,
+            callbacks=[_measured(config, folder, say), curves, *callbacks],
+            profiler=clock,
+            default_root_dir=folder,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
 
 
-def _first_example(module: FoldingModule, data: FoldingData, seed: int) -> list[float]:
-    batch = Batch.of([data.examples[(0, 0)]])
-    f = batch.f.to(next(module.network.parameters()).device)
-    return module.sampled_lddt(f, n_samples=5, seed=seed)
+def _log(config: RunConfig, folder: Path) -> Callable[[], Log] | None:
+    """What opens the other logger, when the run begins and on the first rank only."""
+    kind = config.trainer.logger
+    if kind == "csv":
+        return None
+    offline = kind == "wandb_offline"
+    return lambda: wandb_log(folder, config.run.name, to_dict(config), offline=offline)
+
+
+def _quarantine(config: RunConfig, folder: Path, say: Say) -> Quarantine:
+    return Quarantine(folder / "quarantine.csv", config.data.max_bad, _global_batch(config), say)
+
+
+def _global_batch(config: RunConfig) -> int:
+    c = config.trainer
+    return config.data.batch_size * c.accumulate * c.devices * c.nodes
+
+
+def _measured(config: RunConfig, folder: Path, say: Say) -> Callback:
+    """Measures the network on held-out structures; where there are none, on those of the step."""
+    c, every = config.data, config.trainer.validate_every
+    if c.validation.folder is None:
+        return SampledStructures(every, config.run.seed)
+    return Validation(c.validation, c.inputs, every, folder, say)
 
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
     """Writes the configuration, or compares it with that of the run that is there."""
-    path, new = folder / "config.json", to_dict(config)
+    path = folder / "config.json"
     if latest(folder / "checkpoints") is not None:
-        old = json.loads(path.read_text())
-        were, are = dict(flat(old)), dict(flat(json.loads(json.dumps(new))))
+        # Read as a configuration, an old one has the options that are new.
+        old = from_dict(RunConfig, json.loads(path.read_text()), str(path))
+        were, are = _options(old), _options(config)
         for key in sorted(were.keys() | are.keys()):
             if were.get(key) != are.get(key) and key not in MAY_CHANGE:
                 raise InputError(
@@ -132,7 +208,21 @@ def _check_folder(folder: Path, config: RunConfig) -> None:
                     todo="give this one another run.name, or remove the folder",
                 )
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(new, indent=1) + "\n")
+        temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+
+
+def _options(config: RunConfig) -> dict[str, Any]:
+    """Every option by its name, those that may change together as their product."""
+    options = dict(flat(json.loads(json.dumps(to_dict(config)))))
+    factors = [options.pop(name) for name in SHARED]
+    return options | {" x ".join(SHARED): torch.Size(factors).numel()}
+
+
+def _set_threads(n: int | None) -> None:
+    """Of this process, and of those that it will start."""
+    if n is not None:
+        os.environ["OMP_NUM_THREADS"] = str(n)
+        torch.set_num_threads(n)
 
 
 def _millions(network: SeedFold) -> str:
@@ -140,14 +230,25 @@ def _millions(network: SeedFold) -> str:
 
 
 @contextmanager
+def _told() -> Iterator[None]:
+    """Lightning's refusal as one line about an option."""
+    try:
+        yield
+    except (MisconfigurationException, RuntimeError) as error:
+        raise InputError("trainer", " ".join(str(error).split())) from error
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's advice, which is about choices that were made on purpose."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

@@ -13,7 +13,7 @@ from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.feature_options import FeatureOptions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_RESERVED = ("nano",)
+_RESERVED = ("nano", "nano-untrained")
 
 
 @dataclass(frozen=True, kw_only=True)

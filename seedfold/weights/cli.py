@@ -175,6 +175,8 @@ def _describe_file(path: Path) -> None:
     config = header.config
     typer.echo(f"file: {path} ({path.stat().st_size / 1e9:.2f} GB)")
     typer.echo(f"name: {header.name}{'' if header.trained else ' (UNTRAINED)'}")
+    if header.notice:
+        typer.echo(f"notice: {header.notice}")
     typer.echo(f"licence: {header.licence or 'not stated'}")
     typer.echo(
         f"network: c_z {config.c_z}, c_m {config.c_m}, c_s {config.c_s}, "

@@ -15,7 +15,7 @@ from seedfold.model.seedfold import SeedFold
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return SeedFold(PRESETS["nano"]())
+    return SeedFold(PRESETS["pico"]())
 
 
 @pytest.fixture
@@ -128,6 +128,18 @@ def test_conventions_that_are_not_known_are_refused(path, inputs, message):
     with pytest.raises(ValueError, match=message) as error:
         read_info(path)
     assert str(path) in str(error.value)
+
+
+def test_a_notice_belongs_to_the_weights(path, network):
+    info = CheckpointInfo(name="tiny", config=network.config, notice="demonstration weights; rough")
+    save_checkpoint(path, network.state_dict(), info)
+    assert read_info(path) == info and metadata(path)["notice"] == info.notice
+    rewrite(path, lambda t: None, notice=" two\nlines ")
+    assert read_info(path).notice == "two lines"
+    header = metadata(path)
+    del header["notice"]
+    save_file(load_file(path), path, metadata=header)
+    assert read_info(path).notice == "", "of files from before the entry"
 
 
 def test_a_failed_write_leaves_the_old_file(path, network, monkeypatch):

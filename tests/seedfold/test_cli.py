@@ -1,9 +1,9 @@
 """The command line: help, schema, dry run, and every kind of bad input."""
 
-import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -11,10 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from seedfold.checkpoint import CheckpointInfo, save_checkpoint
 from seedfold.cli import app
+from seedfold.models import UNTRAINED_NANO, load_model
 
 FAST = ("--samples", "1", "--cycles", "1", "--steps", "10")
 PEPTIDE = "GSHMKTAYIAKQR"
@@ -307,22 +310,53 @@ def test_resume_skips_what_is_complete_and_redoes_what_changed(tmp_path):
     assert model.stat().st_mtime_ns > before
 
 
-def test_every_output_says_untrained(tmp_path, examples):
+@pytest.mark.parametrize(
+    ("state", "mark"),
+    [("untrained", "UNTRAINED"), ("demonstration", "demonstration weights"), ("trained", None)],
+)
+def test_every_output_says_what_the_weights_are(state, mark, tmp_path, examples):
+    """A mark that is absent is absent everywhere; a notice is repeated word for word."""
+    notice = f"{mark}; rough, use --model protenix-v2" if state == "demonstration" else ""
+    network = load_model(UNTRAINED_NANO).network
+    info = CheckpointInfo(
+        name="nano", config=network.config, trained=state != "untrained", notice=notice
+    )
+    save_checkpoint(tmp_path / "w.safetensors", network.state_dict(), info)
     out = tmp_path / "out"
-    result = run(examples / "protein_ligand_ion.yaml", "-o", out, *FAST, "--pdb", "--sdf", "--full")
+    source = examples / "protein_ligand_ion.yaml"
+    model = ("--model", tmp_path / "w.safetensors")
+    result = run(source, "-o", out, *model, *FAST, "--pdb", "--sdf", "--full")
     assert result.exit_code == 0, text_of(result)
-    assert "UNTRAINED" in text_of(result)
-    files = [p for p in out.rglob("*") if p.is_file()]
-    kinds = {p.suffix for p in files}
-    assert kinds == {".cif", ".pdb", ".sdf", ".npz", ".json", ".csv", ".html"}
-    for path in files:
-        if path.suffix == ".npz":
-            import numpy as np
+    files = [path for path in out.rglob("*") if path.is_file()]
+    kinds = {".cif", ".pdb", ".sdf", ".npz", ".json", ".csv", ".html"}
+    assert {path.suffix for path in files} == kinds
+    found = [text_of(result), *(marks_of(p) for p in files if not p.name.endswith("_data.npz"))]
+    others = {"UNTRAINED", "demonstration weights"} - {mark}
+    assert not [text for text in found for other in others if other in text]
+    if mark:
+        assert all(mark in text for text in found)
+    if notice:
+        assert f"nano: {notice}" in text_of(result)
+        for name in ("run_summary.json", "*/*_summary_confidences_0.json", "*/*_model_0.cif"):
+            (path,) = out.glob(name)
+            assert f"nano: {notice}" in " ".join(path.read_text().split()), path
+    assert mark_of_page(out) == mark
 
-            with np.load(path) as arrays, contextlib.suppress(KeyError):
-                assert "UNTRAINED" in str(arrays["notes"]), path
-        else:
-            assert "UNTRAINED" in path.read_text(), path
+
+def marks_of(path) -> str:
+    """What a file says; of arrays the remarks."""
+    if path.suffix != ".npz":
+        return path.read_text()
+    with np.load(path) as arrays:
+        return str(arrays["notes"])
+
+
+def mark_of_page(out) -> str | None:
+    """The mark beside the model's name on the page."""
+    (page,) = out.rglob("report.html")
+    found = re.search(r'"Model","nano(?: \(([^)]*)\))?"', page.read_text())
+    assert found
+    return found[1]
 
 
 def test_one_bad_record_or_job_does_not_stop_the_others(tmp_path):

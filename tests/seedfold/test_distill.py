@@ -15,7 +15,7 @@ SEQUENCE = "MKVLAARNDCQEGH"
 
 def recipe(**changes) -> DistillRecipe:
     few = {"n_cycles": 1, "n_steps": 2, "device": "cpu", "filters": ANY}
-    return DistillRecipe(**{"name": "d", "model": "nano", **few, **changes})
+    return DistillRecipe(**{"name": "d", "model": "nano-untrained", **few, **changes})
 
 
 @pytest.fixture
@@ -57,9 +57,8 @@ def test_the_example_is_what_predict_writes(fasta, tmp_path):
     example = unpack_example(entry.payload)
     single = tmp_path / "a.fasta"
     single.write_text(f">a\n{SEQUENCE}\n")
-    (outcome,) = predict(
-        single, tmp_path / "out", quiet=True, n_samples=1, n_cycles=1, n_steps=2, device="cpu"
-    )
+    few = {"n_samples": 1, "n_cycles": 1, "n_steps": 2, "device": "cpu"}
+    (outcome,) = predict(single, tmp_path / "out", quiet=True, model="nano-untrained", **few)
     from biotite.structure.io import pdbx
 
     file = pdbx.CIFFile.read(outcome.best_model)

@@ -92,15 +92,15 @@ def test_peak_memory_sees_what_was_allocated_and_freed():
 
 def test_places_without_atoms_are_counted():
     """A network that gives each token 24 places needs as much as one whose tokens have 24 atoms."""
-    nano = PRESETS["nano"]()
+    pico = PRESETS["pico"]()
     roomy = replace(
-        nano,
+        pico,
         diffusion=replace(
-            nano.diffusion, atom_mixer=replace(nano.diffusion.atom_mixer, n_slots=24)
+            pico.diffusion, atom_mixer=replace(pico.diffusion.atom_mixer, n_slots=24)
         ),
     )
     with torch.device("meta"):
-        plain, slotted = SeedFold(nano), SeedFold(roomy)
+        plain, slotted = SeedFold(pico), SeedFold(roomy)
     cpu = torch.device("cpu")
     found = of_network(slotted, cpu, 500, 4000, 1, 1)
     expected = of_network(plain, cpu, 500, 24 * 500, 1, 1)

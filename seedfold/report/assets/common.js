@@ -50,9 +50,13 @@ function activatable(line, action) {
   });
 }
 
-function showNotes(notes) {
-  byId("notes").hidden = notes.length === 0;
-  byId("notes").textContent = notes.join(" \u00b7 ");
+function showNotes() {
+  byId("notes").hidden = data.notes.length === 0;
+  byId("notes").classList.toggle("alarm", data.untrained);
+  byId("notes").replaceChildren(...data.notes.map((note) => {
+    const [mark, ...rest] = note.split(";");
+    return make("p", {}, make("strong", {}, mark), rest.length ? `;${rest.join(";")}` : "");
+  }));
 }
 
 const themeListeners = [];

@@ -56,7 +56,7 @@ function drawRows() {
 }
 
 byId("name").textContent = data.title;
-showNotes(data.notes);
+showNotes();
 byId("about").textContent = [data.model && `model ${data.model}`,
   data.version && `SeedFold ${data.version}`].filter(Boolean).join(", ");
 byId("filter").addEventListener("input", drawRows);

@@ -67,7 +67,7 @@ function redraw() {
 }
 
 byId("name").textContent = data.name;
-showNotes(data.notes);
+showNotes();
 buildTools();
 buildSequence();
 startErrors();

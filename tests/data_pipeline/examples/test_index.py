@@ -50,6 +50,7 @@ def test_records(folder):
     assert index[3].chains == (2,) and index[3].shard is index.shards[1]
     assert index[0].crc32 == 2**32 - 1
     assert index.n_token.tolist() == [100, 70_000, 300]
+    assert index.first_units().tolist() == [0, 2, 3]
 
 
 def test_picks_are_the_inverse_of_the_cumulative_weight(folder):

@@ -150,6 +150,20 @@ def test_golden_draws(indices):
     assert [(d.data_set, d.unit, d.seed) for d in found] == list(GOLDEN.values())
 
 
+def test_further_attempts_are_further_draws(indices):
+    """Of the same frequencies, with seeds of their own; the first attempt is the draw."""
+    sampler, slots = Sampler(indices, MIXTURE, seed=3), np.arange(20_000)
+    attempts = [sampler.draw_many(5, slots, attempt) for attempt in range(3)]
+    first = sampler.draw_many(5, slots)
+    assert (attempts[0].unit == first.unit).all() and (attempts[0].seed == first.seed).all()
+    assert len(np.unique(np.concatenate([a.seed for a in attempts]))) == 3 * len(slots)
+    total = np.array([MIXTURE[name] for name in sampler.names])
+    for a in attempts:
+        assert abs(chi_square_z(np.bincount(a.data_set, minlength=3), total)) < 3
+    one = sampler.draw(5, 17, attempt=2)
+    assert (one.unit, one.seed) == (attempts[2].unit[17], attempts[2].seed[17])
+
+
 def test_the_order_of_the_mixture_does_not_matter(indices):
     backwards = dict(reversed(MIXTURE.items()))
     a, b = (Sampler(indices, m, seed=5).draw_many(1, np.arange(50)) for m in (MIXTURE, backwards))

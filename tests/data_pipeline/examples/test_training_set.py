@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import pickle
 import shutil
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from seedfold.data_pipeline.alignments import read_msa
+from seedfold.data_pipeline.examples import training_set as training_set_module
+from seedfold.data_pipeline.examples.crop import METHODS
 from seedfold.data_pipeline.examples.keyed_store import write_store
 from seedfold.data_pipeline.examples.manifest import read_manifest
 from seedfold.data_pipeline.examples.msa_store import msa_key, pack_msa
@@ -91,6 +94,34 @@ def test_it_travels_to_workers(training_set):
     again = pickle.loads(pickle.dumps(training_set))
     a, b = (t.features(0, n_token=24, seed=1) for t in (training_set, again))
     assert equal(a, b)
+
+
+def test_predicted_structures_are_cropped_in_their_own_way(training_set, monkeypatch):
+    """Unless the caller has decided."""
+    taken = []
+
+    def noted(example, n_token, rng, *, chains, methods):
+        taken.append(methods)
+        return np.arange(5)
+
+    monkeypatch.setattr(training_set_module, "crop", noted)
+    example = training_set.example(training_set.index[0])
+    predicted = dataclasses.replace(example, plddt=np.full(example.n_token, 90, np.float32))
+    mine = {"contiguous": 1.0, "spatial": 0.0, "interface": 0.0}
+    for found, methods in ((example, None), (predicted, None), (predicted, mine)):
+        data = TrainingSet(training_set.folder, methods=methods)
+        monkeypatch.setattr(data, "example", lambda record, found=found: found)
+        data.features(0, n_token=5, seed=0)
+    assert taken == [METHODS, {"contiguous": 0.25, "spatial": 0.75, "interface": 0.0}, mine]
+
+
+def test_a_record_has_a_name_without_being_read(training_set, tmp_path):
+    for unit in range(len(training_set.index)):
+        record = training_set.index[unit]
+        assert training_set.name(record) == training_set.example(record).id
+    shutil.copytree(training_set.folder, tmp_path / "set")
+    (tmp_path / "set" / record.shard.name).unlink()
+    assert TrainingSet(tmp_path / "set").name(record) == f"{record.shard.name} at {record.offset}"
 
 
 def test_damage_is_named(folder, tmp_path):

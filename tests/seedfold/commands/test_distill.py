@@ -18,7 +18,7 @@ def test_sequences_become_a_data_set_that_training_reads(tmp_path: Path):
     fasta, out = tmp_path / "in.fasta", tmp_path / "set"
     # RNA, since the untrained network breaks the peptide bonds that the filter looks at.
     fasta.write_text(">one\nGGACUUCGGUCC\n>two\nACGUACGUACGU\n>long\n" + "A" * 30 + "U\n")
-    few = ("--steps", 2, "--cycles", 1, "--device", "cpu")
+    few = ("--steps", 2, "--cycles", 1, "--device", "cpu", "--model", "nano-untrained")
     arguments = ("distill", fasta, "-o", out, "--min-plddt", 0, "--max-residues", 20, *few)
     made = run(*arguments)
     assert made.exit_code == 0, text_of(made)

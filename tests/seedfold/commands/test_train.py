@@ -58,3 +58,12 @@ def test_missing_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     result = run(app, "experiment=nano", *SMALL)
     assert result.exit_code == 1
     assert "no finished data set in data/pdb; make it with seedfold prepare" in text_of(result)
+
+
+def test_a_plan_is_told_and_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(app, "--plan", "experiment=overfit", *SMALL)
+    assert result.exit_code == 0 and "parameters, pair width" in text_of(result)
+    assert not list(tmp_path.iterdir())
+    wrong = run(app, "--plan", "experiment=overfitt")
+    assert wrong.exit_code == 1 and "unknown experiment 'overfitt'" in text_of(wrong)

@@ -87,6 +87,50 @@ def test_mse_is_the_least_over_all_motions(f, truth, atom_weight, prediction):
         assert found[b, k].item() == pytest.approx(expected, rel=1e-9)
 
 
+def kabsch(x, y, w):
+    """`y` moved onto `x` by the singular vectors of their covariance (Kabsch 1976)."""
+    centre_x, centre_y = ((w[:, None] * p).sum(0) / w.sum() for p in (x, y))
+    u, _, vh = np.linalg.svd((w[:, None] * (x - centre_x)).T @ (y - centre_y))
+    u[:, 2] *= np.linalg.det(u @ vh)
+    return (y - centre_y) @ (u @ vh).T + centre_x
+
+
+def test_mse_and_its_gradient_are_those_after_kabsch(f, truth, atom_weight, prediction):
+    """To the last digits: 2 w (x - x_gt) / 3 N, as if the truth did not turn with `x`."""
+    x = prediction(f, noise=3.0).requires_grad_()
+    loss = weighted_mse(x, truth, atom_weight)
+    gradient = torch.autograd.grad(loss.sum(), x)[0].numpy()
+    for b, k in itertools.product(range(2), range(2)):
+        known = truth.known[b, 0].numpy()
+        points, w = x[b, k].detach().numpy()[known], atom_weight[b].numpy()[known]
+        moved = kabsch(points, truth.x[b, 0].numpy()[known], w)
+        error = (w * ((points - moved) ** 2).sum(1)).sum() / (3 * known.sum())
+        assert loss[b, k].item() == pytest.approx(error, rel=1e-10)
+        expected = np.zeros_like(gradient[b, k])
+        expected[known] = 2 * w[:, None] * (points - moved) / (3 * known.sum())
+        np.testing.assert_allclose(gradient[b, k], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.1, 3.0])
+def test_a_swollen_structure_in_closed_form(f, truth, factor):
+    """Scaling is undone by no motion: (factor - 1)^2 Rg^2 / 3; lDDT of two atoms by distance."""
+    ones = torch.ones(f.atom_mask.shape, dtype=F64)
+    found = weighted_mse(factor * truth.x, truth, ones)[:, 0]
+    for b in range(2):
+        points = truth.x[b, 0][truth.known[b, 0]]
+        square = ((points - points.mean(0)) ** 2).sum(-1).mean()
+        torch.testing.assert_close(found[b], (factor - 1) ** 2 * square / 3)
+    two = dataclasses.replace(truth, weight=torch.zeros_like(truth.weight))
+    two.weight[:, :, :2] = 1.0
+    d = (truth.x[:, 0, 0] - truth.x[:, 0, 1]).norm(dim=-1)
+    assert float(d.max()) < 30
+    far = torch.ones_like(f.atom_mask)
+    error = abs(factor - 1) * d
+    kept = sum(1 / (1 + torch.exp(error - t)) for t in (0.5, 1.0, 2.0, 4.0)) / 4
+    found = smooth_lddt_loss(factor * truth.x, two, far)[:, 0]
+    torch.testing.assert_close(found, 1 - kept, atol=1e-7, rtol=0)
+
+
 def test_label_weights_scale_the_mse(f, atom_weight, prediction):
     """By hand: half the weight everywhere is half the loss, and the same alignment."""
     x = prediction(f)

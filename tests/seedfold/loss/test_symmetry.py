@@ -387,6 +387,28 @@ def test_a_lone_ligand_has_the_permutation_of_brute_force(code, noise):
         assert squared(x.numpy(), got.x.numpy().astype(float)) == pytest.approx(best, abs=1e-4)
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_side_chains_have_the_permutations_of_brute_force(noise):
+    """Of all flips of all residues at once the ones of lowest RMSD: 16 ways, each superposed."""
+    example, components = built(protein("A", "GDRYFE"))
+    found = symmetries(example, components)
+    rows = [(found.row_residue == r).nonzero()[:, 0].tolist() for r in found.row_residue.unique()]
+    assert [len(of_residue) for of_residue in rows] == [2] * 4
+    ways = []
+    for chosen in itertools.product(*rows):
+        taken = np.arange(example.n_atom)
+        for row in chosen:
+            entries = found.entry_row == row
+            taken[found.entry_atom[entries]] = found.entry_from[entries].numpy()
+        ways.append(taken)
+    truth = example.x.astype(float)
+    for seed in range(4):
+        x = near(truth[ways[(11 * seed) % len(ways)]], noise, seed)
+        best = min(squared(x.numpy(), truth[way]) for way in ways)
+        got = assign(x, labels_of(found), found).x.numpy().astype(float)
+        assert squared(x.numpy(), got) == pytest.approx(best, abs=1e-4)
+
+
 def capsid(n: int, residues: int = 12) -> Stored:
     """Copies of one chain on a sphere, each 30 A and more from the others."""
     letters = [a + b for a in "ABCDEFGH" for b in "ABCDEFGH"][:n]

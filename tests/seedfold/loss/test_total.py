@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.autograd import gradcheck
 
 from seedfold.data_pipeline.features import collate
 from seedfold.loss import FoldingLoss, FoldingOutputs, Truth
@@ -112,6 +113,27 @@ def test_total_is_equation_15(f, outputs):
         ]
         torch.testing.assert_close(*gradients)
     assert set(found) == {*TERMS, "diffusion", "confidence", "total"}
+
+
+@pytest.mark.parametrize("name", ["distogram", "x_denoised", "plddt", "pae", "pde", "resolved"])
+def test_gradients_of_the_total_are_finite_differences(make_example, make_outputs, name):
+    """Along random directions in all entries, with other weights of the terms than AF3's."""
+    examples = [make_example(i, size=20.0) for i in range(2)]
+    f, outputs = collate(examples), batch([make_outputs(e, i) for i, e in enumerate(examples)])
+    config = FoldingLoss.Config(alpha_confidence=1.3, alpha_distogram=0.7, alpha_pae=2.0)
+    loss = FoldingLoss(dataclasses.replace(config, alpha_bond=0.9, alpha_smooth_lddt=1.7))
+
+    def total(values):
+        whole = outputs
+        if name in ("distogram", "x_denoised"):
+            whole = dataclasses.replace(whole, **{name: values})
+        else:
+            logits = dataclasses.replace(whole.confidence, **{name: values})
+            whole = dataclasses.replace(whole, confidence=logits)
+        return loss(whole, f)["total"]
+
+    values = tensors(outputs)[name].detach().clone().requires_grad_()
+    assert gradcheck(total, values, fast_mode=True, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_kernels_serve_the_whole_network_on_a_gpu(kind, small_example, caplog):
     Structures and confidences made from it are finite. No operation fell back to PyTorch.
     """
     torch.manual_seed(0)
-    network, f = nano(kind).double().eval().cuda(), collate([small_example]).to("cuda")
+    network, f = pico(kind).double().eval().cuda(), collate([small_example]).to("cuda")
     with torch.no_grad(), use("reference"):
         exact = network.embed(f, 1).z
     network = network.float()
@@ -152,9 +152,9 @@ def test_kernels_serve_the_whole_network_on_a_gpu(kind, small_example, caplog):
     assert not [r.message for r in caplog.records if r.name == "seedfold.kernels"]
 
 
-def nano(kind):
+def pico(kind):
     """The smallest preset with another triangle attention and no weight left at zero."""
-    config = PRESETS["nano"]()
+    config = PRESETS["pico"]()
     blocks = config.trunk.pairformer
     pair = dataclasses.replace(blocks.pair, triangle_attention=TRIANGLE_ATTENTIONS[kind].Config())
     trunk = dataclasses.replace(config.trunk, pairformer=dataclasses.replace(blocks, pair=pair))

@@ -19,7 +19,7 @@ import pytest
 from seedfold.data_pipeline.dialects import read_queries
 from seedfold.data_pipeline.msa import msa_depth
 from seedfold.data_pipeline.tokens import tokenize
-from seedfold.models import load_model
+from seedfold.models import UNTRAINED_NANO, load_model
 from seedfold.prediction import Settings, fold, prepare, write_predictions
 from seedfold.report import PageData, chain_alignments, write_page_data
 
@@ -199,7 +199,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("run")
     (folder / "a.a3m").write_text(ALIGNMENT)
     (folder / "q.yaml").write_text(INPUT)
-    model = load_model()
+    model = load_model(UNTRAINED_NANO)
     prepared = prepare(read_queries(folder / "q.yaml")[0], model.options)
     settings = Settings(n_samples=3, n_cycles=1, n_steps=12)
     found = fold(model, prepared, 7, settings, lambda *_: None)

@@ -104,6 +104,20 @@ def test_it_loads_without_an_error_or_a_request(shown, page):
     assert canvas(shown, "#viewer canvas")[0] > 100
 
 
+def test_a_notice_is_shown_calmly_and_random_numbers_are_not(browser, shown, folder):
+    alarm = "document.getElementById('notes').classList.contains('alarm')"
+    mark = "document.querySelector('#notes strong').textContent"
+    assert shown.run(alarm) and shown.run(mark).startswith("UNTRAINED")
+    notice = "nano: demonstration weights; rough <b>: use --model protenix-v2; see docs"
+    for path in folder.glob("q_summary_confidences_*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "notes": [notice]}))
+    browser.open(write_page(folder))
+    browser.wait("seedfold.pae.shownModel === 0")
+    assert not browser.run(alarm) and browser.run(mark) == "nano: demonstration weights"
+    assert text_of(browser, "notes") == notice
+    assert browser.errors == []
+
+
 def test_a_click_on_the_pae_selects_its_residues(shown, finished):
     before = canvas(shown, "#viewer canvas")
     shown.drag(cell(shown, 12, 20 + 3))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from seedfold.data_pipeline.errors import InputError
-from seedfold.train.compose import CONFIGS, RunConfig, composed, experiments
+from seedfold.train.compose import CONFIGS, RunConfig, batches_of, chain, composed, experiments
 from seedfold.train.run import MAY_CHANGE
 
 
@@ -29,6 +29,12 @@ def test_options_of_the_command_line():
         (["experiment=overfit", "model=nanoo"], r"nanoo.*nano"),
         (["experiment=overfit", "stage.n_copies=many"], r"stage.n_copies: found 'many'; expected"),
         (["experiment=overfit", "stage.n_copies"], r"stage.n_copies"),
+        (["experiment=seedfold_128", "trainer=gpu"], r"'trainer/gpu'.*ddp.*one_gpu$"),
+        (
+            ["experiment=seedfold_128", "trainer.devices=3"],
+            r"3 examples at a time .*; expected a divisor of the 256 of a step; .*accumulate$",
+        ),
+        (["experiment=overfit", "trainer.strategy=dpp"], r"trainer.strategy: found 'dpp'.*'ddp'"),
     ],
 )
 def test_mistakes_are_told(words, message):
@@ -53,3 +59,17 @@ def test_the_defaults_are_af3s_and_what_may_change_leaves_the_steps_alone():
     c = RunConfig()
     assert (c.optim.learning_rate, c.optim.beta_2, c.optim.clip_norm) == (1.8e-3, 0.95, 10.0)
     assert not {"data.batch_size", "trainer.devices", "trainer.accumulate"} & set(MAY_CHANGE)
+
+
+def test_batches_of_a_step():
+    assert [batches_of(256, size, 8, nodes) for size, nodes in ((1, 1), (2, 1), (1, 32))] == [
+        32,
+        16,
+        1,
+    ]
+    with pytest.raises(InputError, match="expected a divisor"):
+        batches_of(256, 1, 8, 64)
+
+
+def test_a_run_without_stages_is_alone():
+    assert [c.run.name for c in chain(["experiment=overfit"])] == ["overfit"]

@@ -20,11 +20,11 @@ from seedfold.train.optim import Ema, OptimConfig, learning_rate, make_optimizer
 )
 def test_learning_rate_of_af3(step, rate):
     """AF3 SI 5.4: linear to 1.8e-3 in 1000 steps, times 0.95 every 5e4."""
-    assert learning_rate(OptimConfig(), step) == pytest.approx(rate, rel=1e-12)
+    assert learning_rate(OptimConfig(), step, 10**6) == pytest.approx(rate, rel=1e-12)
 
 
 def test_no_warm_up():
-    assert learning_rate(OptimConfig(warmup_steps=0), 0) == 1.8e-3
+    assert learning_rate(OptimConfig(warmup_steps=0), 0, 10**6) == 1.8e-3
 
 
 def test_optimizer_is_adamw():

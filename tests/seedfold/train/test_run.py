@@ -24,9 +24,10 @@ def with_trainer(config, **changes):
 
 def losses(config):
     """The table without the times and the lDDT."""
+    others = ("seconds", "waited", "lddt", "tokens_per_second", "flops_per_second")
     with open(f"{config.run.folder}/metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v for k, v in r.items() if k not in ("seconds", "waited", "lddt")} for r in rows]
+    return [{k: v for k, v in r.items() if k not in others} for r in rows]
 
 
 def tensors(config):

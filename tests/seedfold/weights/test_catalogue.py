@@ -52,7 +52,9 @@ def test_a_published_size_replaces_the_computed_one():
     assert KnownModel(**fields).size_text == "2.00 GB"
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 65, "a b", "nano", "a."])
+@pytest.mark.parametrize(
+    "name", ["", "../up", "a/b", ".hidden", "x" * 65, "a b", "nano", "nano-untrained", "a."]
+)
 def test_names_that_are_no_file_names_are_refused(name):
     with pytest.raises(InputError, match="--as"):
         check_name(name)

@@ -66,7 +66,7 @@ def test_a_wrong_tensor_is_named(donor, name, tensor, message):
 def test_weights_of_another_depth_are_refused(donor):
     _, weights = donor
     with pytest.raises(ValueError, match="Protenix: tensor '"):
-        convert_protenix(weights, SeedFold(PRESETS["nano"]()))
+        convert_protenix(weights, SeedFold(PRESETS["pico"]()))
 
 
 def test_configuration_by_name():
