@@ -50,6 +50,8 @@ def test_commands_run(block, tmp_path, monkeypatch):
             continue
         if "predict" in arguments and "--help" not in arguments:
             arguments += ["--samples", "1", "--cycles", "1", "--steps", "8"]
+        if "train" in arguments and "--plan" not in arguments:
+            arguments += ["trainer.steps=2", "stage.n_copies=2", "model.sampler.n_steps=4"]
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"{command}: {result.stderr}"
 

@@ -47,10 +47,12 @@ def train(
     if outcome.stopped_by is not None:
         typer.echo(f"stopped at step {outcome.step}; the same command goes on from there")
         raise typer.Exit(128 + outcome.stopped_by)
-    best = max(outcome.lddt)
+    assert outcome.sampled is not None
+    lddt, mirrored = outcome.sampled.lddt, sum(outcome.sampled.mirrored)
     typer.echo(
-        f"{outcome.step} steps; lDDT of {len(outcome.lddt)} sampled structures of the first "
-        f"example: mean {sum(outcome.lddt) / len(outcome.lddt):.3f}, best {best:.3f}"
+        f"{outcome.step} steps; lDDT of {len(lddt)} sampled structures of the first "
+        f"example: mean {sum(lddt) / len(lddt):.3f}, best {max(lddt):.3f}; "
+        f"mirror images: {mirrored or 'none'}"
     )
     typer.echo(f"weights: {outcome.weights}; try seedfold predict --model {outcome.weights}")
 

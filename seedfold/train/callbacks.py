@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Callback, Trainer
 
 from seedfold.train.data import Batch, FoldingData
-from seedfold.train.module import FoldingModule
+from seedfold.train.module import FoldingModule, Sampled
 
 Say = Callable[[str], None]
 
@@ -38,10 +38,11 @@ class SampledStructures(AfterStep):
         self.every, self.seed = every, seed
 
     def after_step(self, trainer: Trainer, module: FoldingModule, batch: Batch) -> None:
-        """Adds the mean lDDT to the terms of the step."""
+        """Adds the mean lDDT, and how many are mirror images, to the terms of the step."""
         if trainer.global_step % self.every == 0:
-            found = module.sampled_lddt(batch.f, n_samples=1, seed=self.seed)
-            module.terms["lddt"] = sum(found) / len(found)
+            found = module.sampled(batch.f, n_samples=1, seed=self.seed)
+            module.terms["lddt"] = sum(found.lddt) / len(found.lddt)
+            module.terms["mirrored"] = sum(found.mirrored) / len(found.mirrored)
 
 
 class FirstExample(Callback):
@@ -54,10 +55,10 @@ class FirstExample(Callback):
 
     def __init__(self, data: FoldingData, seed: int):
         self.data, self.seed = data, seed
-        self.lddt: list[float] = []
+        self.found: Sampled | None = None
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Nothing if the run was stopped before."""
         if trainer.global_step >= trainer.max_steps:
             f = Batch.of([self.data.examples[(0, 0)]]).f.to(pl_module.device)
-            self.lddt = pl_module.sampled_lddt(f, n_samples=5, seed=self.seed)
+            self.found = pl_module.sampled(f, n_samples=5, seed=self.seed)

@@ -65,6 +65,15 @@ class Checkpoints(AfterStep):
         """Gives the signals back."""
         self.on_train_end(trainer, pl_module)
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Counts batches anew, which were more or fewer a step on other devices."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        n = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, n))
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
 

@@ -33,12 +33,14 @@ Log = Callable[[Row], None]
 COLUMNS = (
     *("step", "total", "diffusion", "mse", "bond", "smooth_lddt", "distogram", "confidence"),
     *("plddt", "pde", "resolved", "pae", "gradient_norm", "learning_rate", "skipped"),
-    *("lddt", "seconds", "waited", "tokens_per_second", "flops_per_second", "utilisation"),
+    *("lddt", "mirrored", "seconds", "waited"),
+    *("tokens_per_second", "flops_per_second", "utilisation"),
 )
 """Of the table; others are added when they first occur.
 
-`lddt` is that of sampled structures; `waited` the seconds spent on data; `total_NAME` the loss of
-the examples of a source; `utilisation` is empty on devices whose peak is unknown.
+`lddt` is that of sampled structures, of which the share `mirrored` are mirror images; `waited` the
+seconds spent on data; `total_NAME` the loss of the examples of a source; `utilisation` is empty on
+devices whose peak is unknown.
 """
 NEXT_BATCH = "[_TrainingEpochLoop].train_dataloader_next"
 
@@ -202,5 +204,6 @@ def _throughput(done: list[Row], seconds: float, device: torch.device) -> Row:
 
 def _line(row: Row, steps: int) -> str:
     lddt = f", sampled lDDT {row['lddt']:.3f}" if "lddt" in row else ""
+    lddt += " (mirror image)" if row.get("mirrored", 0) > 0.5 else ""
     step = int(row["step"])
     return f"step {step} of {steps}: loss {row['total']:.3f}{lddt}, {row['seconds']:.2f} s"

@@ -21,13 +21,14 @@ from typing import Any, Literal
 import lightning
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seedfold.data_pipeline.errors import InputError
 from seedfold.data_pipeline.features import Features, Labels
 from seedfold.geometry import centre_and_move, lddt, masked_mean, random_rotation
 from seedfold.loss import FoldingLoss, FoldingOutputs, Truth
+from seedfold.loss.diffusion import weighted_mse
 from seedfold.loss.symmetry import assign
 from seedfold.model.diffusion import SIGMA_DATA
 from seedfold.model.sampler import seeded_generator
@@ -49,6 +50,9 @@ class StageConfig:
     trunk and the Pairformer of the confidence head; structure module, logits and losses are fp32.
     `msa_dropout`: how often an example has no alignment. SeedFold's "msa_dropout 0.10" means this
     or the dropout of the MSA module's rows, `model.trunk.msa.dropout` (AF3: 0.15); nobody knows.
+    `noise_mean`, `noise_std`: of the logarithm of the noise level, in units of SIGMA_DATA. Of AF3's
+    levels one in a hundred is above 160 A, where sampling decides between a structure and its
+    mirror image: a network that is trained briefly has to see more of them.
     """
 
     train: Literal["all", "confidence"] = "all"
@@ -57,7 +61,17 @@ class StageConfig:
     rollout_steps: int = 20
     precision: Literal["fp32", "bf16"] = "fp32"
     msa_dropout: float = 0.0
+    noise_mean: float = -1.2
+    noise_std: float = 1.5
     loss: FoldingLoss.Config = field(default_factory=FoldingLoss.Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """All-atom lDDT of predicted structures, 0 to 1, and which of them are mirror images."""
+
+    lddt: tuple[float, ...]
+    mirrored: tuple[bool, ...]
 
 
 class FoldingModule(lightning.LightningModule):
@@ -127,13 +141,14 @@ class FoldingModule(lightning.LightningModule):
                 confidence = self.network.confidence_head(f, state, rollout)
         if self.head_alone:
             return FoldingOutputs(x_rollout=rollout, confidence=confidence), labels
-        x_noisy, t_hat = noised_copies(f, labels, batch.seeds, c.n_copies)
+        levels = noise_levels(c, batch.seeds).to(labels.x)
+        x_noisy = noised_copies(f, labels, batch.seeds, levels)
         diffusion = self.network.diffusion_module
         prepared = diffusion.prepare(f, state.s_inputs, state.s, state.z)
         outputs = FoldingOutputs(
             distogram=self.network.distogram_head(state.z),
-            x_denoised=diffusion(x_noisy, t_hat, prepared),
-            t_hat=t_hat,
+            x_denoised=diffusion(x_noisy, levels, prepared),
+            t_hat=levels,
             x_rollout=rollout,
             confidence=confidence,
         )
@@ -208,8 +223,8 @@ class FoldingModule(lightning.LightningModule):
         return dataclasses.replace(batch, f=batch.f.to(device))
 
     @torch.no_grad()
-    def sampled_lddt(self, f: Features, *, n_samples: int, seed: int) -> list[float]:
-        """All-atom lDDT, 0 to 1, of structures that the averaged network predicts for a batch."""
+    def sampled(self, f: Features, *, n_samples: int, seed: int) -> "Sampled":
+        """How good structures are that the averaged network predicts for a batch."""
         was_training = self.network.training
         self.network.eval()
         try:
@@ -218,7 +233,11 @@ class FoldingModule(lightning.LightningModule):
                 x = torch.cat([sample.x for sample in samples], 1)
         finally:
             self.network.train(was_training)
-        return mean_lddt(x, Truth.of(_labels(f), f.atom_mask)).flatten().tolist()
+        truth = Truth.of(_labels(f), f.atom_mask)
+        return Sampled(
+            lddt=tuple(mean_lddt(x, truth).flatten().tolist()),
+            mirrored=tuple(mirrored(x, truth).flatten().tolist()),
+        )
 
 
 def without_alignments(f: Features, seeds: tuple[int, ...], share: float) -> Features:
@@ -238,36 +257,40 @@ def without_alignments(f: Features, seeds: tuple[int, ...], share: float) -> Fea
     )
 
 
-def noise_levels(n: int, generator: torch.Generator) -> Float[Tensor, " N_sample"]:
-    """Noise levels of training, Angstrom. AF3 SI 3.7.1."""
-    return SIGMA_DATA * torch.exp(-1.2 + 1.5 * torch.randn(n, generator=generator))
+def noise_levels(stage: StageConfig, seeds: tuple[int, ...]) -> Float[Tensor, "B N_sample"]:
+    """Noise levels of the copies of every example, Angstrom. AF3 SI 3.7.1."""
+    rows = [
+        torch.randn(stage.n_copies, generator=seeded_generator(seed, "noise level"))
+        for seed in seeds
+    ]
+    return SIGMA_DATA * torch.exp(stage.noise_mean + stage.noise_std * torch.stack(rows))
 
 
 def noised_copies(
-    f: Features, labels: Labels, seeds: tuple[int, ...], n_copies: int
-) -> tuple[Float[Tensor, "B N_sample N_atom 3"], Float[Tensor, "B N_sample"]]:
-    """Copies of the truth, each turned, moved and noised on its own, and their noise levels.
+    f: Features,
+    labels: Labels,
+    seeds: tuple[int, ...],
+    t_hat: Float[Tensor, "B N_sample"],
+) -> Float[Tensor, "B N_sample N_atom 3"]:
+    """Copies of the truth, each turned, moved and noised on its own.
 
     What an example gets depends on its seed and its real atoms, not on who shares the batch.
     """
-    t_hat = torch.zeros(len(seeds), n_copies)
+    n_copies = t_hat.shape[1]
     rotation = torch.zeros(len(seeds), n_copies, 3, 3)
     shift = torch.zeros(len(seeds), n_copies, 3)
     noise = torch.zeros(len(seeds), n_copies, f.n_atom, 3)
     for b, (seed, n_real) in enumerate(zip(seeds, f.atom_mask.sum(-1).tolist(), strict=True)):
         generator = seeded_generator(seed, "noise")
-        t_hat[b] = noise_levels(n_copies, generator)
         rotation[b] = random_rotation(n_copies, generator=generator)
         shift[b] = torch.randn(n_copies, 3, generator=generator)
         noise[b, :, :n_real] = torch.randn(n_copies, n_real, 3, generator=generator)
-    t_hat, rotation, shift, noise = (
-        tensor.to(labels.x) for tensor in (t_hat, rotation, shift, noise)
-    )
+    rotation, shift, noise = (tensor.to(labels.x) for tensor in (rotation, shift, noise))
     known = labels.resolved & f.atom_mask
     centre = masked_mean(labels.x, known.to(labels.x))
     x = torch.where(known[..., None], labels.x, centre)[:, None].expand(-1, n_copies, -1, -1)
     x = centre_and_move(x, known[:, None], rotation, shift) + t_hat[..., None, None] * noise
-    return x * f.atom_mask[:, None, :, None], t_hat
+    return x * f.atom_mask[:, None, :, None]
 
 
 def mean_lddt(x: Float[Tensor, "B N_sample N_atom 3"], truth: Truth) -> Float[Tensor, "B N_sample"]:
@@ -275,6 +298,13 @@ def mean_lddt(x: Float[Tensor, "B N_sample N_atom 3"], truth: Truth) -> Float[Te
     known = truth.known
     per_atom = lddt(x, truth.x, known[..., :, None] & known[..., None, :])
     return (per_atom * known).sum(-1) / known.sum(-1).clamp_min(1)
+
+
+def mirrored(x: Float[Tensor, "B N_sample N_atom 3"], truth: Truth) -> Bool[Tensor, "B N_sample"]:
+    """Whether the mirror image of a structure is nearer to the truth than itself."""
+    flipped = x * x.new_tensor([1.0, 1.0, -1.0])
+    one = torch.ones_like(truth.weight[:, 0])
+    return weighted_mse(flipped, truth, one) < weighted_mse(x, truth, one)
 
 
 def _labels(f: Features) -> Labels:

@@ -34,7 +34,7 @@ from seedfold.train.checkpoints import Checkpoints, latest, latest_whole
 from seedfold.train.compose import RunConfig, flat
 from seedfold.train.curves import Clock, Curves, Log, wandb_log
 from seedfold.train.data import FoldingData
-from seedfold.train.module import FoldingModule
+from seedfold.train.module import FoldingModule, Sampled
 from seedfold.train.quarantine import Quarantine
 from seedfold.train.sources import ValidationConfig
 from seedfold.train.stability import Stability, StabilityConfig
@@ -57,13 +57,13 @@ SHARED = ("trainer.devices", "trainer.nodes", "trainer.accumulate")
 class Outcome:
     """How a run ended: at which step, and the signal that stopped it before its end, if any.
 
-    `lddt` of structures that were sampled for the first example. `first`: this is the process that
-    speaks for all of the run.
+    `sampled`: structures of the first example; None if it was stopped. `first`: this is the process
+    that speaks for all of the run.
     """
 
     step: int
     weights: Path
-    lddt: tuple[float, ...]
+    sampled: Sampled | None
     stopped_by: int | None
     first: bool = True
 
@@ -109,14 +109,14 @@ def train(config: RunConfig, say: Say = print, clock: Clock | None = None) -> Ou
     trainer = _trainer(config, folder, callbacks, say, clock or Clock())
     with _quiet():
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
-    if trainer.global_step >= c.steps and not example.lddt:
+    if trainer.global_step >= c.steps and example.found is None:
         # There was nothing left to do.
         export(weights, trainer, module, config=config)
         example.on_train_end(trainer, module)
     return Outcome(
         step=trainer.global_step,
         weights=weights,
-        lddt=tuple(example.lddt),
+        sampled=example.found,
         stopped_by=keeper.received,
         first=trainer.is_global_zero,
     )

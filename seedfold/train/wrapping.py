@@ -46,7 +46,8 @@ def checkpoint_activations(network: nn.Module) -> None:
 def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
     """Every block is compiled at its first use; equal blocks share the code.
 
-    To be called before `checkpoint_activations`, which then repeats the compiled block.
+    At a second size all are compiled once more, then for any size. To be called before
+    `checkpoint_activations`, which then repeats the compiled block.
     """
     for block in blocks(network):
         block.forward = torch.compile(block.forward, backend=backend)

@@ -4,7 +4,7 @@ from lightning import Trainer
 
 from seedfold.train.callbacks import AfterStep, FirstExample, SampledStructures
 from seedfold.train.data import Batch, FoldingData
-from seedfold.train.module import FoldingModule
+from seedfold.train.module import FoldingModule, Sampled
 
 BATCH = Mock(spec=Batch)
 
@@ -32,7 +32,8 @@ def test_only_the_last_batch_of_a_step_counts():
 
 def test_structures_are_sampled_where_it_is_time_to():
     module = Mock(spec=FoldingModule)
-    module.terms, module.sampled_lddt.return_value = {}, [0.25, 0.75]
+    found = Sampled(lddt=(0.25, 0.75), mirrored=(True, False))
+    module.terms, module.sampled.return_value = {}, found
     batch = Mock(spec=Batch)
     batch.f = "features"
     sampling = SampledStructures(every=3, seed=5)
@@ -40,12 +41,12 @@ def test_structures_are_sampled_where_it_is_time_to():
         sampling.after_step(trainer_at(step), module, batch)
     assert module.terms == {}
     sampling.after_step(trainer_at(3), module, batch)
-    assert module.terms == {"lddt": 0.5}
-    module.sampled_lddt.assert_called_once_with("features", n_samples=1, seed=5)
+    assert module.terms == {"lddt": 0.5, "mirrored": 0.5}
+    module.sampled.assert_called_once_with("features", n_samples=1, seed=5)
 
 
 def test_a_run_that_was_stopped_predicts_nothing_at_its_end():
     example = FirstExample(Mock(spec=FoldingData), seed=1)
     module = Mock(spec=FoldingModule)
     example.on_train_end(trainer_at(8), module)
-    assert example.lddt == [] and not module.sampled_lddt.called
+    assert example.found is None and not module.sampled.called

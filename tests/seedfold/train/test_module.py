@@ -11,6 +11,7 @@ from seedfold.train.module import (
     FoldingModule,
     StageConfig,
     mean_lddt,
+    mirrored,
     noise_levels,
     noised_copies,
 )
@@ -38,7 +39,7 @@ def of(examples, *places) -> Batch:
 
 def test_noise_levels_are_log_normal():
     """AF3 SI 3.7.1: 16 exp(-1.2 + 1.5 N(0, 1)) Angstrom."""
-    log = torch.log(noise_levels(40_000, torch.Generator().manual_seed(0)).double() / 16)
+    log = torch.log(noise_levels(StageConfig(n_copies=40_000), (0,)).double() / 16)
     assert float(log.mean()) == pytest.approx(-1.2, abs=0.03)
     assert float(log.std()) == pytest.approx(1.5, abs=0.03)
 
@@ -48,7 +49,8 @@ def test_copies_are_turned_moved_and_noised(examples):
     batch = of(examples, (0, 0))
     labels = batch.f.labels
     labels = dataclasses.replace(labels, x=labels.x + 200)
-    x, t_hat = noised_copies(batch.f, labels, batch.seeds, 64)
+    t_hat = noise_levels(StageConfig(n_copies=64), batch.seeds)
+    x = noised_copies(batch.f, labels, batch.seeds, t_hat)
     known = labels.resolved[0]
     copies, truth, t = x[0][:, known].double(), labels.x[0][known].double(), t_hat[0].double()
 
@@ -71,8 +73,10 @@ def test_copies_are_turned_moved_and_noised(examples):
 def test_copies_do_not_depend_on_company_or_on_the_unknown(examples):
     alone, both = of(examples, (1, 0)), of(examples, (0, 0), (1, 0))
     assert alone.f.n_atom != both.f.n_atom or len(set(both.f.atom_mask.sum(1).tolist())) > 1
-    x, t_hat = noised_copies(alone.f, alone.f.labels, alone.seeds, 3)
-    x_both, t_both = noised_copies(both.f, both.f.labels, both.seeds, 3)
+    stage = StageConfig(n_copies=3)
+    t_hat, t_both = (noise_levels(stage, batch.seeds) for batch in (alone, both))
+    x = noised_copies(alone.f, alone.f.labels, alone.seeds, t_hat)
+    x_both = noised_copies(both.f, both.f.labels, both.seeds, t_both)
     n = alone.f.n_atom
     torch.testing.assert_close(x_both[1, :, :n], x[0], atol=1e-4, rtol=1e-5)
     assert torch.equal(t_both[1], t_hat[0]) and not x_both[1, :, n:].any()
@@ -82,8 +86,8 @@ def test_copies_do_not_depend_on_company_or_on_the_unknown(examples):
     hidden = dataclasses.replace(labels, resolved=resolved)
     moved = dataclasses.replace(hidden, x=torch.where(resolved[..., None], labels.x, 1e3))
     torch.testing.assert_close(
-        noised_copies(alone.f, hidden, alone.seeds, 3)[0],
-        noised_copies(alone.f, moved, alone.seeds, 3)[0],
+        noised_copies(alone.f, hidden, alone.seeds, t_hat),
+        noised_copies(alone.f, moved, alone.seeds, t_hat),
     )
 
 
@@ -152,6 +156,17 @@ def superposed_rmsd(a, b):
     return np.sqrt(((a @ u @ vt - b) ** 2).sum(-1).mean())
 
 
+def test_mirror_images_are_seen(examples):
+    """Turned, moved and shaken, which lDDT does not see either."""
+    batch = of(examples, (0, 0))
+    truth = Truth.of(batch.f.labels, batch.f.atom_mask)
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(2, 3, 3, generator=generator)).Q
+    axes = axes * torch.tensor([1.0, -1.0])[:, None, None] * torch.linalg.det(axes)[:, None, None]
+    x = truth.x[:, 0, None] @ axes + 7 + torch.randn(truth.x.shape, generator=generator)
+    assert mirrored(x, truth).tolist() == [[False, True]]
+
+
 def test_lddt_is_biotites(examples):
     batch = of(examples, (0, 0))
     labels = batch.f.labels
@@ -190,11 +205,11 @@ def test_gradients_are_clipped_or_dropped(make_module):
 def test_sampled_structures_are_those_of_the_average(make_module, examples):
     module, f = make_module(), of(examples, (0, 0)).f
     module.train()
-    one = module.sampled_lddt(f, n_samples=2, seed=1)
+    one = module.sampled(f, n_samples=2, seed=1)
     with torch.no_grad():
         for weight in module.network.parameters():
             weight.add_(0.1)
-    assert module.sampled_lddt(f, n_samples=2, seed=1) == one
+    assert module.sampled(f, n_samples=2, seed=1) == one
     assert module.network.training and len(one) == 2 and all(0 <= v <= 1 for v in one)
 
 

@@ -21,7 +21,7 @@ def training_step(self, batch, index):
     return own(self, batch, index)
 FoldingModule.training_step = training_step
 """
-TWO = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone")
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 def quiet(_line: str) -> None:
@@ -60,7 +60,8 @@ def with_devices(config, devices: int, accumulate: int):
 
 
 def test_two_processes_are_one(make_config, launch):
-    """Started by the run; then by torchrun, where the second is told to stop and one goes on.
+    """Started by the run; then by torchrun, where the second is told to stop and one goes on: there
+    a step has another number of batches.
 
     Four examples a step. Confidence is not trained: its weights are without gradient.
     """
@@ -70,16 +71,13 @@ def test_two_processes_are_one(make_config, launch):
     assert done.returncode == 0, done.stderr
     two = make_config("two", trainer={"accumulate": 4}, stage={"rollout_steps": 0})
     assert_same_run(one, two)
-    assert sorted(line for line in done.stdout.splitlines() if line.endswith("None")) == [
-        "4 None",
-        "4 None",
-    ]
+    assert done.stdout.count("4 None") == 2
     assert done.stdout.count("parameters") == 1, "one process speaks"
 
     three = make_config("three", trainer={"accumulate": 4}, stage={"rollout_steps": 0})
     stop = CHANGES.format(step=2, action="os.kill(os.getpid(), signal.SIGTERM)")
     done = launch(with_devices(three, 2, 2), *TWO, changes=stop)
-    assert done.stdout.splitlines().count("3 15") == 2, done.stdout + done.stderr
+    assert done.stdout.count("3 15") == 2, done.stdout + done.stderr
     assert train(three, quiet).step == 4
     assert_same_run(one, three)
 

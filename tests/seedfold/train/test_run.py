@@ -24,7 +24,7 @@ def with_trainer(config, **changes):
 
 def losses(config):
     """The table without the times and the lDDT."""
-    others = ("seconds", "waited", "lddt", "tokens_per_second", "flops_per_second")
+    others = ("seconds", "waited", "lddt", "mirrored", "tokens_per_second", "flops_per_second")
     with open(f"{config.run.folder}/metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in r.items() if k not in others} for r in rows]
@@ -94,7 +94,7 @@ def test_the_exported_network_is_the_averaged_one(make_config):
     near = (d_gt < 15) & ~torch.eye(len(d_gt), dtype=torch.bool)
     kept = sum(((d - d_gt).abs() < t).double() for t in (0.5, 1, 2, 4)) / 4
     expected = ((kept * near).sum(-1) / near.sum(-1)).mean(-1)
-    assert list(outcome.lddt) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert list(outcome.sampled.lddt) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 def test_another_run_is_not_overwritten(make_config):
