@@ -6,7 +6,7 @@ notice (the bundled demonstration weights), and trained.
 """
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -97,6 +97,9 @@ def load_model(
     """
     place = torch.device(device)
     network, info = _network(name, reporter)
+    options = info.inputs
+    if not network.config.trunk.template.n_blocks:
+        options = replace(options, n_templates=0)
     if precision == "auto":
         precision = "bf16" if place.type == "cuda" else "fp32"
     assert precision in ("fp32", "bf16")
@@ -106,7 +109,7 @@ def load_model(
         device=place,
         precision=precision,
         trained=info.trained,
-        options=info.inputs,
+        options=options,
         notice=info.notice,
     )
 

@@ -106,9 +106,9 @@ def prepare(query: Query, options: FeatureOptions) -> Prepared:
         found = tuple(_read_templates(entity, sequence, warnings, lines))
         templates[entity_id] = found[: options.n_templates]
         if len(found) > options.n_templates:
-            warnings.append(
-                f"{entity.where}: only the first {options.n_templates} templates are used"
-            )
+            used = f"only the first {options.n_templates} templates are used"
+            used = used if options.n_templates else "the model cannot use templates"
+            warnings.append(f"{entity.where}: {used}")
     features = featurize(structure, msas=msas, templates=templates, seed=0, options=options)
     size = f"{features.n_token} tokens, {features.n_atom} atoms, {len(structure.chains)} chains"
     return Prepared(

@@ -67,10 +67,12 @@ def nano() -> SeedFold.Config:
         c_z=64,
         c_token=256,
         c_atom=64,
-        attention=GatedTriangleAttention.Config(),
+        c_head=32,
         pairformer_blocks=2,
         token_blocks=4,
+        template_blocks=0,
         n_msa=128,
+        n_cycles=1,
     )
 
 
@@ -81,10 +83,12 @@ def pico() -> SeedFold.Config:
         c_z=32,
         c_token=128,
         c_atom=32,
-        attention=TriangleAttention.Config(c_head=16),
+        c_head=16,
         pairformer_blocks=2,
         token_blocks=4,
+        template_blocks=1,
         n_msa=32,
+        n_cycles=2,
     )
 
 
@@ -94,11 +98,14 @@ def _small(
     c_z: int,
     c_token: int,
     c_atom: int,
-    attention: Any,
+    c_head: int,
     pairformer_blocks: int,
     token_blocks: int,
+    template_blocks: int,
     n_msa: int,
+    n_cycles: int,
 ) -> SeedFold.Config:
+    attention = GatedTriangleAttention.Config(c_head=c_head)
     pair = PairBlock.Config(triangle_attention=attention)
     template_pair = PairBlock.Config(triangle_attention=attention, transition_n=2)
     mixer = LocalWindow.Config(n_heads=2)
@@ -109,10 +116,12 @@ def _small(
         c_token=c_token,
         c_token_input=c_s,
         c_atom=c_atom,
-        n_cycles=2,
+        n_cycles=n_cycles,
         embedding=InputFeatureEmbedder.Config(atom_mixer=mixer, n_blocks=1),
         trunk=Trunk.Config(
-            template=TemplateEmbedder.Config(n_blocks=1, c=c_z // 2, pair=template_pair),
+            template=TemplateEmbedder.Config(
+                n_blocks=template_blocks, c=c_z // 2, pair=template_pair
+            ),
             msa=MSAModule.Config(n_blocks=1, n_msa=n_msa, c_hidden_opm=16, n_heads=4, pair=pair),
             pairformer=PairformerStack.Config(n_blocks=pairformer_blocks, n_heads=8, pair=pair),
         ),
@@ -125,7 +134,7 @@ def _small(
             n_encoder_blocks=1,
             n_decoder_blocks=1,
         ),
-        sampler=SamplerConfig(n_steps=50, align=True),
+        sampler=SamplerConfig(n_steps=50),
         confidence=ConfidenceHead.Config(
             pairformer=PairformerStack.Config(n_blocks=1, n_heads=8, pair=pair), s_norm=True
         ),

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from seedfold.geometry import centre_and_move, random_rotation, weighted_rigid_align
+from seedfold.geometry import centre_and_move, random_rotation
 from seedfold.model.diffusion import SIGMA_DATA
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -29,9 +29,6 @@ class SamplerConfig:
 
     `end_at_zero` replaces the last noise level by 0, as Protenix does; `go_on_to_zero` adds 0 after
     it, one more call of the denoiser. `shared_start`: all samples of a seed start from one noise.
-    `align`: the noisy coordinates are turned onto the denoised ones before a step, as in Boltz-1.
-    The loss lets a network answer in any orientation; where noise hides the structure, answers of
-    different steps would else cancel out.
     """
 
     n_steps: int = 200
@@ -46,7 +43,6 @@ class SamplerConfig:
     noise_scale: float = 1.003
     step_scale: float = 1.5
     translation_scale: float = 1.0
-    align: bool = False
 
 
 def noise_schedule(config: SamplerConfig, n_steps: int) -> list[float]:
@@ -144,8 +140,6 @@ def sample_diffusion(
         added = config.noise_scale * (t_hat**2 - previous**2) ** 0.5
         x_noisy = x + added * batch.normal()
         x_denoised = denoise(x_noisy, x.new_full((x.shape[0], 1), t_hat))
-        if config.align:
-            x_noisy = weighted_rigid_align(x_noisy, x_denoised, atom_mask[:, None].to(x))
         x = x_noisy + config.step_scale * (level - t_hat) * (x_noisy - x_denoised) / t_hat
         if on_step is not None:
             on_step(i + 1, len(levels) - 1)

@@ -10,7 +10,7 @@ from seedfold.report.page import PAGE, render, write_page
 
 INDEX = "index.html"
 _SUMMARY = "run_summary.json"
-_SCORES = ("ranking_score", "ptm", "iptm", "plddt", "has_clash")
+_SCORES = ("ranking_score", "ptm", "iptm", "plddt")
 
 
 def write_reports(folder: str | Path) -> list[Path]:
@@ -95,10 +95,12 @@ def _first_summary(folder: Path) -> dict[str, Any]:
 
 def _row_of_folder(folder: Path) -> dict[str, Any]:
     summary = _first_summary(folder)
+    clashes = [summary.get(key) for key in ("has_clash", "ligand_clash")]
     return {
         "name": folder.name,
         "status": "ok",
         **{key: summary.get(key) for key in _SCORES},
+        "clash": None if clashes == [None, None] else any(clashes),
         "n_chain": len(summary.get("chain_ids", ())) or None,
         "page": f"{folder.name}/{PAGE}" if (folder / PAGE).is_file() else None,
     }

@@ -137,8 +137,9 @@ def _forward(network: SeedFold, stage: StageConfig, sizes: Sizes, triton: bool) 
         trained = {n: weights[n].requires_grad_() for n, _ in network.named_parameters()}
         kept = _Kept({w.untyped_storage()._cdata for w in trained.values()})
         for name, module in network.named_modules():
-            if isinstance(module, BLOCKS) and name.rpartition(".")[0].endswith("blocks"):
-                kept.watch(module, name.rpartition(".")[0])
+            stack = name.rpartition(".")[0]
+            if isinstance(module, BLOCKS) and stack.endswith(("blocks", "_transitions")):
+                kept.watch(module, stack)
         step = _Step(network.train(), stage, sizes, triton)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda x: x):
             _ = functional_call(step, {f"network.{n}": w for n, w in weights.items()}, ())

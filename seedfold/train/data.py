@@ -5,6 +5,7 @@ and the slot (`examples`): resuming needs no state, and neither the number of wo
 ranks changes anything.
 """
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,10 +26,12 @@ AHEAD = 4
 class Batch:
     """Examples that a device sees at a time; `seed` decides what they have in common.
 
-    `bad`: what was drawn for their places before them and could not be made.
+    `step`: which they were drawn for. `bad`: what was drawn for their places before them and could
+    not be made.
     """
 
     names: tuple[str, ...]
+    step: int
     seeds: tuple[int, ...]
     seed: int
     f: Features
@@ -40,6 +43,7 @@ class Batch:
         """Collates the examples."""
         return cls(
             names=tuple(e.name for e in examples),
+            step=examples[0].step,
             seeds=tuple(e.seed for e in examples),
             seed=examples[0].seed,
             f=collate([e.f for e in examples]),
@@ -93,6 +97,7 @@ class Batches:
             num_workers=workers,
             collate_fn=_collated,
             prefetch_factor=AHEAD if workers else None,
+            worker_init_fn=_without_signals,
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -101,6 +106,12 @@ class Batches:
             if isinstance(found, Unusable):
                 raise found.error()
             yield found
+
+
+def _without_signals(_worker: int) -> None:
+    """Ctrl-C and schedulers signal all processes of a run; the first one decides what follows."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collated(found: Sequence[Drawn | Unusable]) -> Batch | Unusable:

@@ -59,10 +59,11 @@ class Bad:
 class Drawn:
     """One example without batch axis, and the seed of what is random about its training.
 
-    `bad`: attempts at the same place that failed before.
+    `step`: which it was drawn for. `bad`: attempts at the same place that failed before.
     """
 
     name: str
+    step: int
     seed: int
     f: Features
     symmetries: Symmetries
@@ -125,16 +126,17 @@ class Examples(Dataset[Drawn]):
             draw = self.sampler.draw(*place, attempt)
             try:
                 with time_limit(self.seconds):
-                    return self._made(draw, bad)
+                    return self._made(place[0], draw, bad)
             except Exception as error:
                 bad += (self._bad(place, attempt, draw, error),)
         return Unusable(bad=bad)
 
-    def _made(self, draw: Draw, bad: tuple[Bad, ...]) -> Drawn:
+    def _made(self, step: int, draw: Draw, bad: tuple[Bad, ...]) -> Drawn:
         part = self.sets[draw.data_set].part(draw.unit, n_token=self.n_token, seed=draw.seed)
         check(part.f)
         return Drawn(
             name=f"{draw.data_set}/{part.example.id}",
+            step=step,
             seed=draw.seed,
             f=part.f,
             symmetries=part.symmetries(),

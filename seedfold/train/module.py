@@ -37,22 +37,27 @@ from seedfold.model.trunk import TrunkState
 from seedfold.train.data import Batch
 from seedfold.train.optim import Ema, OptimConfig, learning_rate, make_optimizer
 
+HIGH_NOISE = (20.0, 300.0)
+"""Noise levels from which `StageConfig.high_noise` draws evenly in their logarithm, Angstrom."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """What a step computes.
 
     `train`: the whole network, or the confidence head alone (AF3's last stage), of which
-    `loss.alpha_pae` is 1. `n_cycles`: most passes of the trunk; the number is drawn. `n_copies`:
-    noised copies of each example. `rollout_steps`: of the mini-rollout; with 0 there is none, nor a
-    loss of confidence, and equal chains and atoms keep their names, since nothing else that is
-    predicted is free of them: a noised copy shows which names it was given. `precision`: of the
-    trunk and the Pairformer of the confidence head; structure module, logits and losses are fp32.
-    `msa_dropout`: how often an example has no alignment. SeedFold's "msa_dropout 0.10" means this
-    or the dropout of the MSA module's rows, `model.trunk.msa.dropout` (AF3: 0.15); nobody knows.
-    `noise_mean`, `noise_std`: of the logarithm of the noise level, in units of SIGMA_DATA. Of AF3's
-    levels one in a hundred is above 160 A, where sampling decides between a structure and its
-    mirror image: a network that is trained briefly has to see more of them.
+    `loss.alpha_pae` is 1. `n_cycles`: most passes of the trunk; the number is drawn for each step.
+    `n_copies`: noised copies of each example. `rollout_steps`: of the mini-rollout; with 0 there is
+    none, nor a loss of confidence, and equal chains and atoms keep their names, since nothing else
+    that is predicted is free of them: a noised copy shows which names it was given. `precision`: of
+    the trunk and the Pairformer of the confidence head; structure module, logits and losses are
+    fp32. `msa_dropout`: how often an example has no alignment. SeedFold's "msa_dropout 0.10" means
+    this or the dropout of the MSA module's rows, `model.trunk.msa.dropout` (AF3: 0.15); nobody
+    knows. `noise_mean`, `noise_std`: of the logarithm of the noise level, in units of SIGMA_DATA.
+    `high_noise`: share of the copies whose level is drawn from `HIGH_NOISE` instead. There sampling
+    decides between a structure and its mirror image, and AF3 goes there with one copy in six. What
+    a network learns first is linear in the coordinates and fits either hand; a network that is
+    trained briefly has to see more of what tells them apart.
     """
 
     train: Literal["all", "confidence"] = "all"
@@ -63,6 +68,7 @@ class StageConfig:
     msa_dropout: float = 0.0
     noise_mean: float = -1.2
     noise_std: float = 1.5
+    high_noise: float = 0.0
     loss: FoldingLoss.Config = field(default_factory=FoldingLoss.Config)
 
 
@@ -161,7 +167,9 @@ class FoldingModule(lightning.LightningModule):
     def _trunk(self, batch: Batch) -> TrunkState:
         c, f = self.stage, batch.f
         generator = seeded_generator(batch.seed, "trunk")
-        n_cycles = int(torch.randint(1, c.n_cycles + 1, (), generator=generator))
+        # The same on all ranks, of which none then waits for another's longer way.
+        drawn = seeded_generator(batch.step, "trunk passes")
+        n_cycles = int(torch.randint(1, c.n_cycles + 1, (), generator=drawn))
         if c.msa_dropout:
             f = without_alignments(f, batch.seeds, c.msa_dropout)
         with self._autocast(f):
@@ -187,7 +195,7 @@ class FoldingModule(lightning.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_args: Any, **_kwargs: Any) -> None:
         """Clips the norm of the whole gradient, or drops a gradient that is not finite."""
         weights = self.network.parameters()
-        norm = float(nn.utils.clip_grad_norm_(weights, self.optim.clip_norm))
+        norm = float(nn.utils.clip_grad_norm_(weights, self.optim.clip_norm, foreach=True))
         self.terms["gradient_norm"] = norm
         # The same on all ranks: gradients were summed over them before.
         if not math.isfinite(norm):
@@ -263,7 +271,17 @@ def noise_levels(stage: StageConfig, seeds: tuple[int, ...]) -> Float[Tensor, "B
         torch.randn(stage.n_copies, generator=seeded_generator(seed, "noise level"))
         for seed in seeds
     ]
-    return SIGMA_DATA * torch.exp(stage.noise_mean + stage.noise_std * torch.stack(rows))
+    levels = SIGMA_DATA * torch.exp(stage.noise_mean + stage.noise_std * torch.stack(rows))
+    if stage.high_noise:
+        drawn = [
+            torch.rand(2, stage.n_copies, generator=seeded_generator(seed, "high noise"))
+            for seed in seeds
+        ]
+        which, at = torch.stack(drawn, 1)
+        lowest, highest = HIGH_NOISE
+        high = lowest * (highest / lowest) ** at
+        levels = torch.where(which < stage.high_noise, high, levels)
+    return levels
 
 
 def noised_copies(

@@ -32,8 +32,8 @@ def make_strategy(config: RunConfig) -> Strategy | str:
     if c.strategy == "deepspeed_3":
         raise InputError(
             "trainer.strategy=deepspeed_3",
-            "stage 3 needs the same layers in the same order on all ranks, which draw their own "
-            "number of trunk passes",
+            "stage 3 needs the same layers in the same order on all ranks, of which some have "
+            "examples with templates and some without",
             todo="take deepspeed_2 and trainer.activation_checkpointing=true",
         )
     if c.strategy.startswith("deepspeed"):

@@ -81,7 +81,7 @@ def train(config: RunConfig, say: Say = print, clock: Clock | None = None) -> Ou
     """
     folder = Path(config.run.folder)
     say = rank_zero_only(say)
-    _check_folder(folder, config)
+    _same_run(folder, config)
     resumed = latest_whole(folder / "checkpoints", say)
     _set_threads(config.trainer.threads)
     module = _module(config)
@@ -105,7 +105,7 @@ def train(config: RunConfig, say: Say = print, clock: Clock | None = None) -> Ou
         raise InputError("stage.train=confidence", "no run.start", expected=expected)
     # Before the checkpoints, which then hold what it has seen of their step.
     stability = Stability(config.stability, folder, config.run.seed)
-    callbacks = [*begin, quarantine, stability, keeper, example]
+    callbacks = [*begin, Recorded(folder, config), quarantine, stability, keeper, example]
     trainer = _trainer(config, folder, callbacks, say, clock or Clock())
     with _quiet():
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
@@ -193,22 +193,34 @@ def _measured(config: RunConfig, folder: Path, say: Say) -> Callback:
     return Validation(c.validation, c.inputs, every, folder, say)
 
 
-def _check_folder(folder: Path, config: RunConfig) -> None:
-    """Writes the configuration, or compares it with that of the run that is there."""
+class Recorded(Callback):
+    """Writes `config.json` when the run begins: one that is refused leaves no folder."""
+
+    def __init__(self, folder: Path, config: RunConfig):
+        self.path, self.config = folder / "config.json", config
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Writes it."""
+        with whole_file(self.path) as temporary:
+            temporary.write_text(json.dumps(to_dict(self.config), indent=1) + "\n")
+
+
+def _same_run(folder: Path, config: RunConfig) -> None:
+    """Compares the configuration with that of the run that is there."""
+    if latest(folder / "checkpoints") is None:
+        return
     path = folder / "config.json"
-    if latest(folder / "checkpoints") is not None:
-        # Read as a configuration, an old one has the options that are new.
-        old = from_dict(RunConfig, json.loads(path.read_text()), str(path))
-        were, are = _options(old), _options(config)
-        for key in sorted(were.keys() | are.keys()):
-            if were.get(key) != are.get(key) and key not in MAY_CHANGE:
-                raise InputError(
-                    str(folder),
-                    f"holds a run with {key}={were.get(key)}, not {are.get(key)}",
-                    todo="give this one another run.name, or remove the folder",
-                )
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+    # Read as a configuration, an old one has the options that are new.
+    old = from_dict(RunConfig, json.loads(path.read_text()), str(path))
+    were, are = _options(old), _options(config)
+    for key in sorted(were.keys() | are.keys()):
+        if were.get(key) != are.get(key) and key not in MAY_CHANGE:
+            raise InputError(
+                str(folder),
+                f"holds a run with {key}={were.get(key)}, not {are.get(key)}",
+                todo="give this one another run.name, or remove the folder",
+            )
 
 
 def _options(config: RunConfig) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def start(module: FoldingModule, name: str, say: Say) -> list[Callback]:
     try:
         network = load_model(name).network
     except ValueError as error:
-        raise InputError(WHERE, str(error)) from error
+        raise InputError(WHERE, str(error).removeprefix("--model: ")) from error
     _fill(module, name, network.state_dict(), network.config)
     module.ema = Ema(module.network, module.optim.ema_decay)
     say(f"weights of {name}")

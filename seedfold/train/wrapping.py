@@ -20,9 +20,14 @@ from seedfold.model.atom_mixer.local_window import AtomTransformerBlock
 from seedfold.model.diffusion import DiffusionTransformerBlock
 from seedfold.model.msa import MSABlock
 from seedfold.model.pairformer import PairBlock, PairformerBlock
+from seedfold.model.primitives import Transition
 
-BLOCKS = (MSABlock, PairformerBlock, PairBlock, DiffusionTransformerBlock, AtomTransformerBlock)
-"""What is wrapped; a pair block only where it stands alone, in the template embedder."""
+BLOCKS = (
+    *(MSABlock, PairformerBlock, PairBlock, Transition),
+    *(DiffusionTransformerBlock, AtomTransformerBlock),
+)
+"""What is wrapped where it stands alone: a pair block in the template embedder, a transition in the
+conditioning of the structure module."""
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:

@@ -7,9 +7,9 @@ Weights and moments are fp32; low precision is autocast of the trunk, as without
 clips the gradient and drops one that is not finite, by the same rule as `FoldingModule`.
 
 Deviations: there is no stage 3. It divides the weights and collects those of a layer when that is
-run, which all ranks must do in the same order; ours differ in the number of trunk passes and in
-which examples have templates, and would wait for each other for ever. A weight without gradient on
-all ranks has a gradient of 0 here, so that its moments fade, where AdamW alone leaves it out.
+run, which all ranks must do in the same order; ours differ in which examples have templates, and
+would wait for each other for ever. A weight without gradient on all ranks has a gradient of 0 here,
+so that its moments fade, where AdamW alone leaves it out.
 
 DeepSpeed's own checkpoints are not written. They are folders of pickles that only as many devices
 can read; ours are gathered to the one form of `checkpoints`, and divided again when read, so that a

@@ -6,7 +6,7 @@ const COLUMNS = [
   { key: "ptm", label: "pTM", digits: 2 },
   { key: "iptm", label: "ipTM", digits: 2 },
   { key: "plddt", label: "pLDDT", digits: 1 },
-  { key: "has_clash", label: "Clash" },
+  { key: "clash", label: "Clash" },
   { key: "n_chain", label: "Chains", digits: 0 },
   { key: "n_token", label: "Tokens", digits: 0 },
   { key: "seconds", label: "Seconds", digits: 1 },
@@ -38,7 +38,7 @@ function drawRows() {
     label: c.label, number: c.digits !== undefined, digits: c.digits, text: c.text,
     value: (row) => cell(c, row),
     mark: (row) => (c.key === "status" && ["failed", "interrupted"].includes(row.status)) ||
-      (c.key === "has_clash" && row.has_clash) ? "bad" : "",
+      (c.key === "clash" && row.clash) ? "bad" : "",
   })), rows);
   byId("rows").querySelectorAll("th").forEach((head, i) => {
     const column = COLUMNS[i];

@@ -134,35 +134,3 @@ def test_streams_are_unrelated():
         for k in range(8)
     }
     assert len({tuple(v) for v in first.values()}) == 64
-
-
-def test_with_alignment_the_noise_is_turned_onto_the_answer():
-    """The matrix of correlations is then symmetric, and its trace as large as it can be.
-
-    (Kabsch's conditions; a proper rotation allows for one negative eigenvalue, the smallest.)
-    """
-    generator = torch.Generator().manual_seed(1)
-    answer = torch.randn(1, 1, 9, 3, generator=generator, dtype=torch.float64)
-    answer -= answer.mean(-2, keepdim=True)
-
-    def correlations(align):
-        config = SamplerConfig(align=align)
-        x = sample_diffusion(
-            lambda x_noisy, t_hat: answer,
-            torch.ones(1, 9, dtype=torch.bool),
-            [[Draws(1, 0)]],
-            config,
-            1,
-            torch.float64,
-        )
-        first, last = noise_schedule(config, 1)
-        share = config.step_scale * (1 - last / first)
-        noisy = (x - share * answer)[0, 0] / (1 - share)
-        return answer[0, 0].T @ (noisy - noisy.mean(0))
-
-    free, turned = correlations(False), correlations(True)
-    torch.testing.assert_close(turned, turned.T)
-    singular = torch.linalg.svdvals(free)
-    best = singular[:2].sum() + singular[2] * torch.linalg.det(free).sign()
-    torch.testing.assert_close(turned.trace(), best)
-    assert not torch.allclose(free, free.T)

@@ -58,10 +58,22 @@ def test_every_prediction_gets_a_page_and_a_row(batch, browser):
     assert len(browser.requests) == 1
 
 
-def test_the_row_of_the_run_adds_to_that_of_the_folder(batch):
+def rows_of(batch):
     text = write_index(batch).read_text()
     start = text.index('id="data">') + len('id="data">')
-    rows = json.loads(text[start : text.index("</script>", start)])["rows"]
+    return json.loads(text[start : text.index("</script>", start)])["rows"]
+
+
+@pytest.mark.parametrize(("of_chains", "of_ligands"), [(0, 0), (0, 1), (1, 0)])
+def test_a_clash_is_one_of_chains_or_of_ligands(batch, of_chains, of_ligands):
+    path = batch / "one" / "q_summary_confidences_0.json"
+    flags = {"has_clash": bool(of_chains), "ligand_clash": bool(of_ligands)}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **flags}))
+    assert rows_of(batch)[0]["clash"] == bool(of_chains or of_ligands)
+
+
+def test_the_row_of_the_run_adds_to_that_of_the_folder(batch):
+    rows = rows_of(batch)
     (two,) = [r for r in rows if r["name"] == "two"]
     assert (two["ranking_score"], two["n_token"], two["page"]) == (0.9, 47, None)
     assert len(rows) == 4
