@@ -113,6 +113,7 @@ def test_a_signal_to_all_processes_saves_and_stops(tmp_path: Path):
     process = subprocess.Popen(
         program,
         cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
