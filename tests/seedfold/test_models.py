@@ -141,7 +141,7 @@ def test_a_model_is_shown_what_it_was_trained_on(donor, n_atom, tmp_path):
     assert f.n_atom == n_atom
     assert f.msa[0, -1] == (31 if gaps else 20), "class of an ion in the MSA"
     assert f.template_restype.any() != gaps
-    assert bundled.options == FeatureOptions()
+    assert bundled.options == FeatureOptions(n_templates=0)
 
 
 def test_unknown_names_are_refused():

@@ -17,10 +17,10 @@ SETTINGS = Settings(n_samples=2, n_cycles=1, n_steps=8)
 TEMPLATE = Path(__file__).resolve().parents[1] / "data/7w06_part.cif"
 
 
-def prepared_from(folder: Path, text: str):
+def prepared_from(folder: Path, text: str, options: FeatureOptions | None = None):
     path = folder / "q.yaml"
     path.write_text(text)
-    return prepare(read_queries(path)[0], FeatureOptions())
+    return prepare(read_queries(path)[0], options or FeatureOptions())
 
 
 def quiet(*_: object) -> None:
@@ -83,6 +83,18 @@ def test_a_template_is_used_and_reported(tmp_path):
     assert prepared.features.template_backbone_mask.any()
     (line,) = [line for line in prepared.lines if "template" in line]
     assert "identity 100%" in line or "identity 9" in line
+
+
+def test_a_model_without_template_blocks_says_that_it_uses_none(tmp_path):
+    model = load_model("nano-untrained")
+    assert model.network.config.trunk.template.n_blocks == 0
+    text = (
+        f"sequences:\n  - protein: {{id: A, sequence: {template_sequence()}}}\n"
+        f"templates:\n  - cif: {TEMPLATE}\n"
+    )
+    prepared = prepared_from(tmp_path, text, model.options)
+    assert any("the model cannot use templates" in w for w in prepared.warnings)
+    assert np.isfinite(fold(model, prepared, 1, SETTINGS, quiet)[0].coord).all()
 
 
 def test_a_useless_template_is_a_warning(tmp_path):

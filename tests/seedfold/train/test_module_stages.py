@@ -140,16 +140,18 @@ def test_gradient_flows_through_the_last_pass_and_the_copies_are_one_batch(make_
     transformer.register_forward_hook(
         lambda part, args, out: copies.append((out.shape[1], torch.is_grad_enabled()))
     )
-    found = set()
-    for seed in range(4):
-        passes.clear()
-        copies.clear()
-        module.outputs(dataclasses.replace(batch, seed=seed))
-        assert passes == [False] * (len(passes) - 1) + [True]
-        # The mini-rollout of two steps, then the copies.
-        assert copies == [(1, False), (1, False), (5, True)]
-        found.add(len(passes))
-    assert found == {1, 2}
+    found = {}
+    for step in range(4):
+        # Other examples at the same step, as other ranks have them, take as many passes.
+        for seed in (step, 17):
+            passes.clear()
+            copies.clear()
+            module.outputs(dataclasses.replace(batch, step=step, seed=seed))
+            assert passes == [False] * (len(passes) - 1) + [True]
+            # The mini-rollout of two steps, then the copies.
+            assert copies == [(1, False), (1, False), (5, True)]
+            assert found.setdefault(step, len(passes)) == len(passes)
+    assert set(found.values()) == {1, 2}
 
 
 def test_precision_is_where_it_is_said_to_be(make_module, batch):

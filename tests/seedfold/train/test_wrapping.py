@@ -59,6 +59,8 @@ def test_every_stack_has_its_blocks(step):
         "PairformerBlock": c.trunk.pairformer.n_blocks + c.confidence.pairformer.n_blocks,
         "DiffusionTransformerBlock": c.diffusion.transformer.n_blocks,
         "AtomTransformerBlock": n_atom,
+        # Those of the structure module's conditioning, of pairs and of tokens.
+        "Transition": 2 * c.diffusion.conditioning.n_transitions,
     }
     found = [type(block).__name__ for block in blocks(network)]
     assert {name: found.count(name) for name in expected} == expected
