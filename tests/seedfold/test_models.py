@@ -10,6 +10,8 @@ from seedfold import models
 from seedfold.checkpoint import CheckpointInfo, save_checkpoint
 from seedfold.data_pipeline.dialects import read_queries
 from seedfold.data_pipeline.feature_options import FeatureOptions
+from seedfold.model.presets import PRESETS
+from seedfold.model.seedfold import SeedFold
 from seedfold.models import BUNDLED_FILE, UNTRAINED_NANO, load_model, pick_device, weights_file
 from seedfold.prediction import prepare
 from seedfold.weights.catalogue import DONORS
@@ -131,9 +133,9 @@ def test_a_file_is_loaded_with_what_it_says_of_itself(tmp_path):
 def test_a_model_is_shown_what_it_was_trained_on(donor, n_atom, tmp_path):
     """From the header of its file to the features of an input."""
     bundled, path = load_model(UNTRAINED_NANO), tmp_path / "mine.safetensors"
-    config, inputs = bundled.network.config, DONORS[donor].inputs
-    info = CheckpointInfo(name="mine", config=config, inputs=inputs)
-    save_checkpoint(path, bundled.network.state_dict(), info)
+    config = PRESETS["pico"]()
+    info = CheckpointInfo(name="mine", config=config, inputs=DONORS[donor].inputs)
+    save_checkpoint(path, SeedFold(config).state_dict(), info)
     (tmp_path / "job.yaml").write_text(json.dumps(COMPLEX))
     (query,) = read_queries(tmp_path / "job.yaml")
     f = prepare(query, load_model(str(path)).options).features
