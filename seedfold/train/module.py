@@ -95,6 +95,9 @@ class FoldingModule(lightning.LightningModule):
         if self.head_alone and not stage.rollout_steps:
             found = "'confidence' with stage.rollout_steps=0"
             raise InputError("stage.train", found, expected="1 or more")
+        if not 0 <= stage.high_noise <= 1:
+            found = str(stage.high_noise)
+            raise InputError("stage.high_noise", found, expected="a share of the copies, 0 to 1")
         self.stage, self.optim = stage, optim
         self.network = SeedFold(model)
         self.loss = FoldingLoss(stage.loss)

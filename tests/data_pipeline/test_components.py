@@ -1,5 +1,4 @@
 import random
-import time
 
 import numpy as np
 import pytest
@@ -98,7 +97,7 @@ def test_deuterium_is_a_hydrogen() -> None:
 def test_random_components_have_sound_tables_and_conformers() -> None:
     codes = sorted(components._rows("chem_comp_atom"))
     sample = random.Random(20).sample(codes, 300)
-    start, embedded, known, centres = time.process_time(), 0, 0, 0
+    embedded, known, centres = 0, 0, 0
     for code in sample:
         part = component(code)
         n = len(part.atom_names)
@@ -115,7 +114,6 @@ def test_random_components_have_sound_tables_and_conformers() -> None:
     assert embedded >= 0.93 * len(sample), "the rest have ideal coordinates"
     assert known >= 0.99 * len(sample)
     assert centres > 300
-    assert time.process_time() - start < 20
 
 
 def _handedness(part: Component, x: np.ndarray) -> dict[int, float]:

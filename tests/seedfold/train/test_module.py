@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from seedfold.data_pipeline.errors import InputError
 from seedfold.loss import Truth
 from seedfold.train.data import Batch, DataConfig, Examples
 from seedfold.train.module import (
@@ -37,6 +38,12 @@ def make_module(make_config):
 
 def of(examples, *places) -> Batch:
     return Batch.of([examples[place] for place in places])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
+def test_high_noise_is_a_share(make_module, share):
+    with pytest.raises(InputError, match=r"high_noise: .* a share of the copies, 0 to 1"):
+        make_module(high_noise=share)
 
 
 def test_high_noise_is_even_in_its_logarithm():
