@@ -1,13 +1,34 @@
-"""Random rigid motions of reference conformers. Source: AF3 SI 2.8.
+"""Rigid motions of reference conformers. Source: AF3 SI 2.8.
 
-They hide from the network how the residues of one structure lie to each other.
+Random ones hide from the network how the residues of one structure lie to each other, which nobody
+knows of conformers that were made one by one, as ours are: there they are for the sake of training.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from seedfold.data_pipeline.feature_options import Conformers
+
 MAX_SHIFT = 1.0
 """Angstrom along each axis: the random motion of a reference conformer."""
+
+
+def placed(
+    pos: Float[np.ndarray, "N 3"],
+    mask: Bool[np.ndarray, " N"],
+    uid: Int[np.ndarray, " N"],
+    seed: int,
+    how: Conformers,
+) -> Float[np.ndarray, "N 3"]:
+    """The conformers of residues `uid`, as `FeatureOptions.conformers` says; 0 outside `mask`.
+
+    `pos` is 0 outside `mask`; `seed`: of what is random.
+    """
+    if how == "apart":
+        return moved(pos, mask, uid, seed)
+    if how == "together":
+        return moved_as_one(pos, mask, seed)
+    return np.where(mask[:, None], _centred(pos, mask, uid), 0.0).astype(np.float32)
 
 
 def moved(
@@ -22,11 +43,8 @@ def moved(
     """
     rng = np.random.default_rng(seed)
     n = int(uid[-1]) + 1
-    count = np.maximum(np.bincount(uid, weights=mask, minlength=n), 1)
-    centre = np.stack([np.bincount(uid, weights=x, minlength=n) for x in pos.T], axis=-1)
-    centre /= count[:, None]
     shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=(n, 3))
-    shifted = pos - centre[uid] + shift[uid]
+    shifted = _centred(pos, mask, uid) + shift[uid]
     turned = np.einsum("nij,nj->ni", _rotations(rng, n)[uid], shifted)
     return np.where(mask[:, None], turned, 0.0).astype(np.float32)
 
@@ -38,6 +56,14 @@ def moved_as_one(
     rng = np.random.default_rng(seed)
     turned = pos @ _rotations(rng, 1)[0].T + rng.normal(size=3)
     return np.where(mask[:, None], turned, 0.0).astype(np.float32)
+
+
+def _centred(
+    pos: Float[np.ndarray, "N 3"], mask: Bool[np.ndarray, " N"], uid: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, "N 3"]:
+    count = np.maximum(np.bincount(uid, weights=mask), 1)
+    centre = np.stack([np.bincount(uid, weights=x) for x in pos.T], axis=-1)
+    return pos - (centre / count[:, None])[uid]
 
 
 def _rotations(rng: np.random.Generator, n: int) -> Float[np.ndarray, "n 3 3"]:

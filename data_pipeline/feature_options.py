@@ -5,6 +5,9 @@ weights. The module imports nothing: files of weights are read where no chemistr
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+Conformers = Literal["apart", "together", "still"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +31,7 @@ class FeatureOptions:
     """Nucleic acids and ligands repeat their first row where they have none, instead of gaps."""
     template_gaps: bool = True
     """A chain without templates has gaps in the first slot, instead of class 0."""
-    conformers_apart: bool = True
-    """Each residue's conformer is centred and moved at random; else one motion moves all."""
+    conformers: Conformers = "apart"
+    """Each residue's reference conformer is centred and moved at random (AF3); or one motion moves
+    all (IntelliFold); or each is centred and stands as it was made, the same for equal residues in
+    every input: nothing to see through for a network that is trained briefly."""

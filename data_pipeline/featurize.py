@@ -21,10 +21,10 @@ from seedfold.data_pipeline.chemistry import (
     atom_name_chars,
 )
 from seedfold.data_pipeline.components import Component, component
-from seedfold.data_pipeline.conformer_motion import moved, moved_as_one
-from seedfold.data_pipeline.feature_options import FeatureOptions
+from seedfold.data_pipeline.conformer_motion import placed
+from seedfold.data_pipeline.feature_options import Conformers, FeatureOptions
 from seedfold.data_pipeline.features import Features
-from seedfold.data_pipeline.molecules import conformer, formal_charges
+from seedfold.data_pipeline.molecules import CONFORMER_SEED, conformer, formal_charges
 from seedfold.data_pipeline.msa import ChainMsa, msa_features
 from seedfold.data_pipeline.structure import Structure
 from seedfold.data_pipeline.template_features import Template, template_features
@@ -51,7 +51,7 @@ def featurize(
     """
     options = options or FeatureOptions()
     tokens = tokenize(structure)
-    reference = reference_features(structure, seed, apart=options.conformers_apart)
+    reference = reference_features(structure, seed, how=options.conformers)
     frames, frame_mask = with_frames(
         tokens, reference["ref_pos"], reference["ref_mask"], reference["ref_space_uid"]
     )
@@ -89,25 +89,25 @@ def featurize(
 
 
 def reference_features(
-    structure: Structure, seed: int, *, apart: bool = True
+    structure: Structure, seed: int, *, how: Conformers = "apart"
 ) -> dict[str, np.ndarray]:
     """The features of atoms, taken from a reference conformer of every residue.
 
     Args:
         structure: Gives the residues.
         seed: Of the conformers and their random motion.
-        apart: Whether every residue's conformer is centred and moved at random, or all of them
-            are moved as one.
+        how: See `FeatureOptions.conformers`; still ones are those of training, whatever the seed.
     """
     starts = residue_starts(structure)
     lengths = np.diff(starts)
     names, elements = _as_seen(structure)
-    pos = _per_atom(structure, starts, lambda component: conformer(component, seed))
+    of = CONFORMER_SEED if how == "still" else seed
+    pos = _per_atom(structure, starts, lambda component: conformer(component, of))
     mask = np.asarray(np.isfinite(pos).all(axis=-1))
     uid = np.repeat(np.arange(len(lengths)), lengths)
     pos = np.where(mask.reshape(-1, 1), pos, 0.0)
     return {
-        "ref_pos": moved(pos, mask, uid, seed) if apart else moved_as_one(pos, mask, seed),
+        "ref_pos": placed(pos, mask, uid, seed, how),
         "ref_mask": mask,
         "ref_element": np.array([ATOMIC_NUMBER.get(e, 0) for e in elements], dtype=np.int64),
         "ref_charge": _per_atom(structure, starts, formal_charges),

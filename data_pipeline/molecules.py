@@ -35,6 +35,8 @@ FLIPS: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 """Atoms of amino acids whose names half a turn of the side chain exchanges."""
 MAX_SYMMETRIES = 1000
+CONFORMER_SEED = 0
+"""Of the conformers that training sees: one a component, the same in every shard."""
 _EMBEDDINGS: tuple[dict[str, int], ...] = (
     {"maxIterations": 50},
     {"maxIterations": 10, "useRandomCoords": True},

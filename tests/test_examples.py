@@ -9,9 +9,12 @@ import pytest
 from rdkit import Chem
 from typer.testing import CliRunner
 
+from seedfold.checkpoint import CheckpointInfo, save_checkpoint
 from seedfold.cli import app
 from seedfold.data_pipeline.dialects import read_queries
 from seedfold.data_pipeline.structure import build_structure
+from seedfold.model.presets import pico
+from seedfold.model.seedfold import SeedFold
 
 # What each example holds, counted by hand: tokens, chains, bonds between residues that are not
 # those along a chain, ligand chains.
@@ -40,12 +43,22 @@ def test_all_examples_are_tested(examples):
     assert {p.name for p in examples.iterdir() if p.is_file()} == set(EXAMPLES)
 
 
+@pytest.fixture(scope="module")
+def smallest(tmp_path_factory):
+    """Weights of the smallest network: what is tested here is not its size."""
+    network = SeedFold(pico())
+    info = CheckpointInfo(name="pico", config=network.config, trained=False)
+    path = tmp_path_factory.mktemp("weights") / "pico.safetensors"
+    save_checkpoint(path, network.state_dict(), info)
+    return path
+
+
 @pytest.fixture(scope="module", params=EXAMPLES)
-def folded(request, tmp_path_factory, examples):
+def folded(request, tmp_path_factory, examples, smallest):
     """(name, query, folder) of one example, folded quickly."""
     out = tmp_path_factory.mktemp("out")
     command = ["predict", str(examples / request.param), "-o", str(out), "--sdf"]
-    command += ["--samples", "1", "--cycles", "1", "--steps", "8"]
+    command += ["--model", str(smallest), "--samples", "1", "--cycles", "1", "--steps", "4"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.stderr
     (query,) = read_queries(examples / request.param)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from seedfold.data_pipeline.conformer_motion import moved, moved_as_one
+from seedfold.data_pipeline.conformer_motion import placed
 from seedfold.data_pipeline.examples.example import Example, ReferenceComponent
 from seedfold.data_pipeline.feature_options import FeatureOptions
 from seedfold.data_pipeline.features import Features, Labels
@@ -139,9 +139,7 @@ def _reference(
     pos = np.where(mask[:, None], pos, 0.0)
     uid = _residues(part)[part.atom_to_token]
     return {
-        "ref_pos": moved(pos, mask, uid, seed)
-        if options.conformers_apart
-        else moved_as_one(pos, mask, seed),
+        "ref_pos": placed(pos, mask, uid, seed, options.conformers),
         "ref_mask": mask,
         "ref_element": np.concatenate([c.element for c in used])[rows],
         "ref_charge": np.concatenate([c.charge for c in used])[rows],

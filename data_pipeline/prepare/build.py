@@ -16,13 +16,16 @@ from seedfold.data_pipeline.components import Component
 from seedfold.data_pipeline.examples.example import Example, ReferenceComponent
 from seedfold.data_pipeline.examples.rows import ChainRow, ExampleRow, InterfaceRow
 from seedfold.data_pipeline.featurize import bonds_between_tokens
-from seedfold.data_pipeline.molecules import conformer, formal_charges, symmetries
+from seedfold.data_pipeline.molecules import (
+    CONFORMER_SEED,
+    conformer,
+    formal_charges,
+    symmetries,
+)
 from seedfold.data_pipeline.structure import Structure
 from seedfold.data_pipeline.token_table import Tokens, with_frames
 from seedfold.data_pipeline.tokens import SEEN_AS, residue_starts, tokenize
 
-CONFORMER_SEED = 0
-"""One conformer a component: the same in every shard."""
 CONTACT = 5.0
 """Angstrom between heavy atoms of chains that have an interface (AF3 SI 2.5.1)."""
 

@@ -37,7 +37,7 @@ from seedfold.model.trunk import TrunkState
 from seedfold.train.data import Batch
 from seedfold.train.optim import Ema, OptimConfig, learning_rate, make_optimizer
 
-HIGH_NOISE = (20.0, 300.0)
+HIGH_NOISE = (40.0, 640.0)
 """Noise levels from which `StageConfig.high_noise` draws evenly in their logarithm, Angstrom."""
 
 
@@ -55,8 +55,8 @@ class StageConfig:
     this or the dropout of the MSA module's rows, `model.trunk.msa.dropout` (AF3: 0.15); nobody
     knows. `noise_mean`, `noise_std`: of the logarithm of the noise level, in units of SIGMA_DATA.
     `high_noise`: share of the copies whose level is drawn from `HIGH_NOISE` instead. There sampling
-    decides between a structure and its mirror image, and AF3 goes there with one copy in six. What
-    a network learns first is linear in the coordinates and fits either hand; a network that is
+    decides between a structure and its mirror image, and AF3 goes there with one copy in thirteen.
+    What a network learns first is linear in the coordinates and fits either hand; a network that is
     trained briefly has to see more of what tells them apart.
     """
 

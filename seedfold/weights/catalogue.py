@@ -99,7 +99,7 @@ DONORS: Mapping[str, Donor] = {
             query_twice=False,
             query_fills_rows=False,
             template_gaps=False,
-            conformers_apart=False,
+            conformers="together",
         ),
         notice=(
             "IntelliFold - https://github.com/IntelliGen-AI/IntelliFold\n"

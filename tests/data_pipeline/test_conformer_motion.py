@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seedfold.data_pipeline.conformer_motion import MAX_SHIFT, moved, moved_as_one
+from seedfold.data_pipeline.conformer_motion import MAX_SHIFT, moved, moved_as_one, placed
 
 
 def distances(x: np.ndarray) -> np.ndarray:
@@ -46,6 +46,18 @@ def test_one_motion_keeps_all_distances(atoms):
     np.testing.assert_allclose(distances(found), distances(x[:50]), atol=1e-4)
     assert handedness(found) == pytest.approx(handedness(x[:50]), rel=1e-4)
     assert np.abs(found - x[:50]).max() > 1
+
+
+def test_still_conformers_are_centred_and_no_more(atoms):
+    x, uid = atoms
+    mask = np.arange(len(x)) % 5 > 0
+    pos = np.where(mask[:, None], x, 0.0)
+    found = placed(pos, mask, uid, 1, "still")
+    known = x[mask].reshape(600, 4, 3)
+    expected = known - known.mean(1, keepdims=True)
+    np.testing.assert_allclose(found[mask].reshape(600, 4, 3), expected, atol=1e-5)
+    assert (found[~mask] == 0).all()
+    np.testing.assert_array_equal(placed(pos, mask, uid, 2, "still"), found)
 
 
 def test_a_seed_decides(atoms):

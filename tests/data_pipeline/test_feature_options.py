@@ -15,9 +15,12 @@ def test_defaults_are_the_limits_of_protenix() -> None:
 
 
 def test_every_option_goes_into_a_mapping_and_comes_back() -> None:
-    """Numbers, true and false only: JSON knows nothing else that would come back the same."""
+    """Numbers, true, false and words only: JSON knows nothing else that comes back the same."""
     fields = dataclasses.asdict(FeatureOptions())
-    changed = {n: not v if isinstance(v, bool) else v + 1 for n, v in fields.items()}
+    changed = {
+        n: "still" if isinstance(v, str) else not v if isinstance(v, bool) else v + 1
+        for n, v in fields.items()
+    }
     options = from_dict(FeatureOptions, changed)
     assert to_dict(options) == changed and options != FeatureOptions()
     assert all(getattr(options, n) != v for n, v in fields.items())

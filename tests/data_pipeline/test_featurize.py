@@ -91,7 +91,7 @@ def test_conformers_can_be_moved_as_one() -> None:
         part = component(code)
         made.append(conformer(part, 1)[[part.index[n] for n in names[polymer]]])
     raw = np.concatenate([*made, np.zeros((2, 3))])
-    options = FeatureOptions(conformers_apart=False)
+    options = FeatureOptions(conformers="together")
     x = featurize(structure, seed=1, options=options).ref_pos.numpy()
     distance = [np.linalg.norm(y[:, None] - y[None], axis=-1) for y in (x, raw)]
     np.testing.assert_allclose(*distance, atol=1e-4)

@@ -100,7 +100,7 @@ def test_a_header_of_the_future_is_refused(path, network):
 
 
 def test_how_features_are_made_comes_back(path, network):
-    inputs = FeatureOptions(n_msa_rows=7, terminal_atoms=False, conformers_apart=False)
+    inputs = FeatureOptions(n_msa_rows=7, terminal_atoms=False, conformers="together")
     info = CheckpointInfo(name="tiny", config=network.config, inputs=inputs)
     save_checkpoint(path, network.state_dict(), info)
     assert read_info(path) == load_checkpoint(path)[1] == info

@@ -282,12 +282,15 @@ def test_interrupt_leaves_no_partial_folder(tmp_path, examples, number):
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("diffusion"):
-            break
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        for line in process.stderr:
+            if line.startswith("diffusion"):
+                break
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "interrupted" in errors and "Traceback" not in errors
     assert leftovers(tmp_path / "out") == []

@@ -19,8 +19,9 @@ from seedfold.data_pipeline.examples.training_features import (
 from seedfold.data_pipeline.feature_options import FeatureOptions
 from seedfold.data_pipeline.features import Features, collate
 from seedfold.data_pipeline.featurize import featurize
+from seedfold.data_pipeline.molecules import CONFORMER_SEED
 from seedfold.data_pipeline.msa import ChainMsa
-from seedfold.data_pipeline.prepare.build import CONFORMER_SEED, components_of, example_of
+from seedfold.data_pipeline.prepare.build import components_of, example_of
 from seedfold.data_pipeline.query import AtomRef, Document, Entity, Query
 from seedfold.data_pipeline.structure import Structure, build_structure
 
@@ -73,12 +74,18 @@ def check_equal(found: Features, expected: Features) -> None:
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize("conformers_apart", [True, False])
-def test_features_are_those_of_prediction(structure, stored, msas, conformers_apart):
-    options = FeatureOptions(n_msa_rows=3, n_templates=2, conformers_apart=conformers_apart)
+@pytest.mark.parametrize("conformers", ["apart", "together", "still"])
+def test_features_are_those_of_prediction(structure, stored, msas, conformers):
+    options = FeatureOptions(n_msa_rows=3, n_templates=2, conformers=conformers)
     found = training_features(*stored, msas=msas, seed=CONFORMER_SEED, options=options)
     expected = featurize(structure, msas=msas, seed=CONFORMER_SEED, options=options)
     check_equal(found, expected)
+
+
+def test_still_conformers_are_the_same_whatever_the_seed(structure, stored):
+    options = FeatureOptions(conformers="still")
+    found = training_features(*stored, seed=1, options=options)
+    check_equal(found, featurize(structure, seed=2, options=options))
 
 
 def test_features_without_terminal_atoms(structure, stored):
