@@ -13,8 +13,8 @@ JOBS ?= 2
 demo: $(VENV)/.seedfold
 	$(VENV)/bin/seedfold predict examples/protein_ligand_ion.yaml -o $(OUT) --samples 2 --sdf
 
+# In the order of the files: the longest single tests would else come last, on one core.
 test: $(VENV)/.dev
-	# In the order of the files: the longest single tests would else come last, on one core.
 	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
