@@ -1,7 +1,7 @@
 """Rigid motions of reference conformers. Source: AF3 SI 2.8.
 
-Random ones hide from the network how the residues of one structure lie to each other, which nobody
-knows of conformers that were made one by one, as ours are: there they are for the sake of training.
+Random ones hide from the network how the residues of one structure lie to each other. Ours are made
+component by component and have nothing to hide; what remains is that training sees many turns.
 """
 
 import numpy as np
