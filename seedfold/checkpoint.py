@@ -128,7 +128,7 @@ def _info(path: Path, metadata: Mapping[str, str]) -> CheckpointInfo:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{path}: the configuration in it cannot be read ({error}); it was written by version "
-            f"{metadata.get('version', 'unknown')}"
+            f"{metadata.get('version', 'unknown')}; convert or export it again with this one"
         ) from error
     return CheckpointInfo(
         name=metadata.get("name", path.stem),

@@ -140,12 +140,12 @@ def run(request: Request, reporter: Reporter) -> list[Outcome]:
         ValueError: if the model, the device or the databases are not there.
         OSError: if the output folder cannot be written.
     """
-    if not request.dry_run:
-        _make_folder(request.output)
     jobs = list(_collect(request))
     searcher = Searcher(request.search, reporter)
     device = pick_device(request.device)
     model = load_model(request.model, device=device, precision=request.precision, reporter=reporter)
+    if not request.dry_run:
+        _make_folder(request.output)
     for note in model.notes:
         reporter.warn(note)
     found = _with_searches(jobs, searcher)

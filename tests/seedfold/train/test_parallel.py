@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from seedfold.data_pipeline.errors import InputError
+from seedfold.train.curves import read_table
 from seedfold.train.parallel import DataParallel, environment, make_strategy
 from seedfold.train.run import train
+from seedfold.train.sources import ValidationConfig
 
 CHANGES = """
 import os, signal
@@ -21,6 +23,8 @@ def training_step(self, batch, index):
     return own(self, batch, index)
 FoldingModule.training_step = training_step
 """
+VALIDATED = {"validation": "mean", "validation_examples": "lddt"}
+"""Tables of a validation, and the column of what was measured."""
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -80,6 +84,38 @@ def test_two_processes_are_one(make_config, launch):
     assert done.stdout.count("3 15") == 2, done.stdout + done.stderr
     assert train(three, quiet).step == 4
     assert_same_run(one, three)
+
+
+def test_two_processes_quarantine_and_validate_as_one(
+    make_config, make_set, damage, example, launch
+):
+    """One of two examples is damaged. Both processes draw it; the second one is to validate it."""
+    source = make_set([dataclasses.replace(example, id=name) for name in ("whole", "damaged")])
+    damage(source, 1)
+    validation = ValidationConfig(folder=source.folder, n_samples=1, n_steps=2, n_cycles=1)
+    own = {
+        "data": {"sources": (source,), "validation": validation},
+        "stage": {"rollout_steps": 0},
+    }
+    told: list[str] = []
+    one = make_config("one", trainer={"accumulate": 4, "validate_every": 2}, **own)
+    train(one, told.append)
+    two = make_config("two", trainer={"validate_every": 2}, **own)
+    done = launch(with_devices(two, 2, 2))
+    assert done.returncode == 0, done.stderr
+    tables = [
+        {name: read_table(Path(c.run.folder, f"{name}.csv")) for name in ("quarantine", *VALIDATED)}
+        for c in (one, two)
+    ]
+    assert tables[0]["quarantine"] and tables[0]["quarantine"] == tables[1]["quarantine"]
+    for name, value in VALIDATED.items():
+        assert len(tables[0][name]) == len(tables[1][name]) > 0
+        for row, same in zip(tables[0][name], tables[1][name], strict=True):
+            # Of weights that differ by rounding.
+            assert float(same.pop(value)) == pytest.approx(float(row.pop(value)), abs=5e-3)
+            assert same == row
+    for words in ("quarantined (1): set/damaged", "validation: damaged failed"):
+        assert any(words in line for line in told) and words in done.stdout
 
 
 def test_an_error_in_one_process_ends_the_other(make_config, launch):
