@@ -9,7 +9,7 @@ transitions, without which the published parameter counts cannot be met (docs/mo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seedfold.model.atom_mixer import LocalWindow
+from seedfold.model.atom_mixer import LocalVectors, LocalWindow
 from seedfold.model.confidence import ConfidenceHead
 from seedfold.model.diffusion import (
     DiffusionConditioning,
@@ -61,7 +61,10 @@ def seedfold(
 
 
 def nano() -> SeedFold.Config:
-    """A SeedFold-Linear that folds in seconds on a laptop; the default of `seedfold predict`."""
+    """A SeedFold-Linear that folds in seconds on a laptop; the default of `seedfold predict`.
+
+    Its atoms carry vectors, which SeedFold's do not: few examples have to teach it geometry.
+    """
     return _small(
         c_s=128,
         c_z=64,
@@ -73,6 +76,8 @@ def nano() -> SeedFold.Config:
         template_blocks=0,
         n_msa=128,
         n_cycles=1,
+        atom_mixer=LocalVectors.Config(),
+        n_decoder_blocks=2,
     )
 
 
@@ -89,6 +94,8 @@ def pico() -> SeedFold.Config:
         template_blocks=1,
         n_msa=32,
         n_cycles=2,
+        atom_mixer=LocalWindow.Config(n_heads=2),
+        n_decoder_blocks=1,
     )
 
 
@@ -104,11 +111,12 @@ def _small(
     template_blocks: int,
     n_msa: int,
     n_cycles: int,
+    atom_mixer: LocalWindow.Config,
+    n_decoder_blocks: int,
 ) -> SeedFold.Config:
     attention = GatedTriangleAttention.Config(c_head=c_head)
     pair = PairBlock.Config(triangle_attention=attention)
     template_pair = PairBlock.Config(triangle_attention=attention, transition_n=2)
-    mixer = LocalWindow.Config(n_heads=2)
     return SeedFold.Config(
         c_s=c_s,
         c_z=c_z,
@@ -117,7 +125,7 @@ def _small(
         c_token_input=c_s,
         c_atom=c_atom,
         n_cycles=n_cycles,
-        embedding=InputFeatureEmbedder.Config(atom_mixer=mixer, n_blocks=1),
+        embedding=InputFeatureEmbedder.Config(atom_mixer=LocalWindow.Config(n_heads=2), n_blocks=1),
         trunk=Trunk.Config(
             template=TemplateEmbedder.Config(
                 n_blocks=template_blocks, c=c_z // 2, pair=template_pair
@@ -130,9 +138,9 @@ def _small(
             transformer=DiffusionTransformer.Config(
                 n_blocks=token_blocks, n_heads=8, extra_factor=True
             ),
-            atom_mixer=mixer,
+            atom_mixer=atom_mixer,
             n_encoder_blocks=1,
-            n_decoder_blocks=1,
+            n_decoder_blocks=n_decoder_blocks,
         ),
         sampler=SamplerConfig(n_steps=50),
         confidence=ConfidenceHead.Config(

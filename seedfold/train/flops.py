@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from seedfold.data_pipeline.features import Features
-from seedfold.model.atom_mixer import LocalWindow
+from seedfold.model.atom_mixer import LocalVectors, LocalWindow
 from seedfold.model.confidence import ConfidenceHead
 from seedfold.model.diffusion import DiffusionModule
 from seedfold.model.msa import MSAModule
@@ -250,6 +250,11 @@ class _AtomMixer:
         shared += [m for t in transitions for m in (t.adaln, t.linear_gate)]
         own = _matrices(mixer.blocks) - biases - _matrices(*shared)
         widths = sum(a.linear_q.out_features for a in attentions)
+        if isinstance(mixer, LocalVectors):
+            # Every head sees positions and vectors; matrices of vectors meet three components.
+            widths += sum(3 * a.n_heads * (1 + c.n_vectors) for a in attentions)
+            ours = [m for a in attentions for m in (a.linear_polar, a.linear_left, a.linear_right)]
+            own += 2 * _matrices(*ours) + _matrices(mixer.linear_vectors)
         self.call = 2 * n_place * _matrices(*shared)
         self.copy = 2 * n_place * own + 4 * n_pair * widths
         self.prepare = 2 * n_pair * biases + _window_pairs(mixer, sizes, n_block)

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from seedfold.model.atom_mixer.local_vectors import VectorAttention
 from seedfold.model.atom_mixer.local_window import WindowAttention
 from seedfold.model.attention import AttentionPairBias
 from seedfold.model.msa import MSAPairWeightedAveraging
@@ -93,10 +94,9 @@ class Maxima:
                 continue
             seen = partial(self._see_output, stack)
             self._handles.append(module.register_forward_hook(seen))
-            for kind, logits in LOGITS.items():
-                if isinstance(module, kind):
-                    seen = partial(self._see_input, stack, logits)
-                    self._handles.append(module.register_forward_pre_hook(seen))
+            if logits := LOGITS.get(type(module)):
+                seen = partial(self._see_input, stack, logits)
+                self._handles.append(module.register_forward_pre_hook(seen))
 
     def stop(self) -> Float[Tensor, "2 N_stack"]:
         """Ends it: the largest absolute activation and the largest logit of every stack."""
@@ -175,9 +175,7 @@ def _of_windows(
     bias: Float[Tensor, "B N_head N_block n_queries n_keys"],
     key_index: Int[Tensor, "N_block n_keys"],
 ) -> Iterator[Tensor]:
-    queries = keys = module.adaln_query(a, c)
-    if module.adaln_key is not None:
-        keys = module.adaln_key(queries if module.chained else a, c)
+    queries, keys = module.normalised(a, c)
     q, k = (
         _heads(x if x.dim() == 4 else x[:, None], module.n_heads)
         for x in (module.linear_q(queries), module.linear_k(keys))
@@ -187,6 +185,19 @@ def _of_windows(
     for one in range(q.shape[1]):
         windows = q[:, one][:, :, at.view(n_block, n_queries)] * q.shape[-1] ** -0.5
         yield windows @ k[:, one][:, :, key_index].mT + bias
+
+
+def _of_vectors(
+    module: VectorAttention,
+    a: Float[Tensor, "B *S N_atom c_atom"],
+    _v: Float[Tensor, "B *S N_atom 3 n_vectors"],
+    _x: Float[Tensor, "B *S N_atom 3"],
+    c: Float[Tensor, "B *#S N_atom c_atom"],
+    bias: Float[Tensor, "B N_head N_block n_queries n_keys"],
+    key_index: Int[Tensor, "N_block n_keys"],
+) -> Iterator[Tensor]:
+    # Distances only make them less.
+    return _of_windows(module, a, c, bias, key_index)
 
 
 def _of_msa_rows(
@@ -205,6 +216,7 @@ LOGITS: Mapping[Any, Callable[..., Iterator[Tensor]]] = {
     AdditiveTriangleAttention: _of_linear_triangles,
     AttentionPairBias: _of_tokens,
     WindowAttention: _of_windows,
+    VectorAttention: _of_vectors,
     MSAPairWeightedAveraging: _of_msa_rows,
 }
 """Kind of attention -> its logits, some at a time, from itself and the inputs of its `forward`."""

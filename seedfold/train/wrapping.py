@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from seedfold.model.atom_mixer.local_vectors import VectorBlock
 from seedfold.model.atom_mixer.local_window import AtomTransformerBlock
 from seedfold.model.diffusion import DiffusionTransformerBlock
 from seedfold.model.msa import MSABlock
@@ -24,7 +25,7 @@ from seedfold.model.primitives import Transition
 
 BLOCKS = (
     *(MSABlock, PairformerBlock, PairBlock, Transition),
-    *(DiffusionTransformerBlock, AtomTransformerBlock),
+    *(DiffusionTransformerBlock, AtomTransformerBlock, VectorBlock),
 )
 """What is wrapped where it stands alone: a pair block in the template embedder, a transition in the
 conditioning of the structure module."""

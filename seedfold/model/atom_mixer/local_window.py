@@ -7,6 +7,7 @@ Deviations: conditioning, pair embedding and all pair biases do not depend on th
 made once, in `prepare`. Keys may have an AdaLN of their own (`key_adaln`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -32,6 +33,16 @@ class WindowState(NamedTuple):
     biases: Float[Tensor, "B n_blocks N_head N_block n_queries n_keys"]
     key_index: Int[Tensor, "N_block n_keys"]
     places: Int[Tensor, "B N_atom"] | None
+
+    def spread(self, x: Float[Tensor, "B *S N_atom d"]) -> Float[Tensor, "B *S N_place d"]:
+        """What belongs to the atoms, at their places."""
+        return x if self.places is None else _spread(x, self.places, self.c.shape[-2])
+
+    def gather(self, x: Float[Tensor, "B *S N_place d"]) -> Float[Tensor, "B *S N_atom d"]:
+        """The inverse."""
+        if self.places is None:
+            return x
+        return x.gather(-2, _rows(self.places.clamp_max(x.shape[-2] - 1), x))
 
 
 class LocalWindow(nn.Module):
@@ -80,9 +91,10 @@ class LocalWindow(nn.Module):
             else WindowPairEmbedding(c_atom, c_atompair, c_z, config.same_space_only)
         )
         self.layer_norm_p = LayerNorm(c_atompair, offset=False) if shared else None
-        self.blocks = nn.ModuleList(
-            AtomTransformerBlock(config, c_atom, c_atompair) for _ in range(n_blocks)
-        )
+        self.blocks = nn.ModuleList(self._block(c_atom, c_atompair) for _ in range(n_blocks))
+
+    def _block(self, c_atom: int, c_atompair: int) -> nn.Module:
+        return AtomTransformerBlock(self.config, c_atom, c_atompair)
 
     def prepare(self, atoms: AtomContext, previous: WindowState | None = None) -> WindowState:
         """Pair embedding in windows (taken from `previous` where there is one) and its biases."""
@@ -112,16 +124,11 @@ class LocalWindow(nn.Module):
         r: Float[Tensor, "B *S N_atom 3"] | None = None,
     ) -> Float[Tensor, "B *S N_atom c_atom"]:
         """Returns the new `q`; positions are not looked at."""
-        c, places = state.c, state.places
-        while c.dim() < q.dim():
-            c = c.unsqueeze(1)
-        if places is not None:
-            q = _spread(q, places, c.shape[-2])
+        c = state.c.view(len(state.c), *[1] * (q.dim() - 3), *state.c.shape[1:])
+        q = state.spread(q)
         for block, bias in zip(self.blocks, state.biases.unbind(1), strict=True):
             q = block(q, c, bias, state.key_index)
-        if places is not None:
-            q = q.gather(-2, _rows(places.clamp_max(q.shape[-2] - 1), q))
-        return q
+        return state.gather(q)
 
     def _windows(
         self, atom_mask: Bool[Tensor, "B N_atom"]
@@ -248,17 +255,36 @@ class WindowAttention(nn.Module):
         key_index: Int[Tensor, "N_block n_keys"],
     ) -> Float[Tensor, "B *S N_atom c_atom"]:
         """Returns the update of `a`, conditioned on `c`."""
-        queries = self.adaln_query(a, c)
-        keys = queries
+        queries, keys = self.normalised(a, c)
+        q, k, v = self._heads(queries, keys)
+        o = window_attention(q, k, v, bias, key_index)
+        return torch.sigmoid(self.linear_gate(c)) * self.linear_out(self._gated(o, queries))
+
+    def normalised(
+        self,
+        a: Float[Tensor, "B *S N_atom c_atom"],
+        c: Float[Tensor, "B *#S N_atom c_atom"],
+    ) -> tuple[Float[Tensor, "B *S N_atom c_atom"], Float[Tensor, "B *S N_atom c_atom"]]:
+        """What queries are made of, and what keys and values are."""
+        queries = keys = self.adaln_query(a, c)
         if self.adaln_key is not None:
             keys = self.adaln_key(queries if self.chained else a, c)
-        q, k, v = (
-            x.unflatten(-1, (self.n_heads, -1)).transpose(-2, -3)
-            for x in (self.linear_q(queries), self.linear_k(keys), self.linear_v(keys))
-        )  # [B *S N_head N_atom c]
-        o = window_attention(q, k, v, bias, key_index).transpose(-2, -3).flatten(-2)
-        o = self.linear_out(torch.sigmoid(self.linear_g(queries)) * o)
-        return torch.sigmoid(self.linear_gate(c)) * o
+        return queries, keys
+
+    def _heads(
+        self,
+        queries: Float[Tensor, "B *S N_atom c_atom"],
+        keys: Float[Tensor, "B *S N_atom c_atom"],
+    ) -> Iterator[Float[Tensor, "B *S N_head N_atom c"]]:
+        linears = (self.linear_q(queries), self.linear_k(keys), self.linear_v(keys))
+        return (x.unflatten(-1, (self.n_heads, -1)).transpose(-2, -3) for x in linears)
+
+    def _gated(
+        self,
+        o: Float[Tensor, "B *S N_head N_atom c"],
+        queries: Float[Tensor, "B *S N_atom c_atom"],
+    ) -> Float[Tensor, "B *S N_atom c_atom"]:
+        return torch.sigmoid(self.linear_g(queries)) * o.transpose(-2, -3).flatten(-2)
 
 
 def _query_index(

@@ -84,8 +84,15 @@ def other_options() -> SeedFold.Config:
     )
 
 
+def local_window() -> SeedFold.Config:
+    data = to_dict(small())
+    data["diffusion"]["atom_mixer"] = {"kind": "local_window"}
+    return from_dict(SeedFold.Config, data)
+
+
 CONFIGS = {
     "softmax": small,
+    "local_window": local_window,
     "linear_gated": lambda: with_attention(small(), "linear_gated"),
     "linear_additive": lambda: with_attention(small(), "linear_additive"),
     "protenix": small_protenix,
