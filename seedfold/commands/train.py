@@ -38,7 +38,7 @@ def train(
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what training needs: pip install 'seedfold[train]'")
     try:
-        config = compose.composed(overrides or [], config_dir or compose.CONFIGS)
+        config = compose.composed(overrides or [], config_dir or compose.configs_here())
         outcome = run.train(config, typer.echo)
     except ValueError as error:
         _fail(str(error))
@@ -63,7 +63,7 @@ def _plan(overrides: list[str], config_dir: Path | None) -> None:
     except ModuleNotFoundError as error:
         _fail(f"{error}; install what training needs: pip install 'seedfold[train]'")
     try:
-        runs = compose.chain(overrides, config_dir or compose.CONFIGS)
+        runs = compose.chain(overrides, config_dir or compose.configs_here())
         plans = [plan.plan(run) for run in runs]
     except ValueError as error:
         _fail(str(error))

@@ -30,6 +30,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 """Those of a checkout; they are no part of an installed package."""
 
 
+def configs_here() -> Path:
+    """`CONFIGS`, or, where the package was copied out of its checkout, those of the folder where
+    the program runs.
+    """
+    here = Path("configs").resolve()
+    lost = not (CONFIGS / "config.yaml").is_file()
+    return here if lost and (here / "config.yaml").is_file() else CONFIGS
+
+
 @dataclass(frozen=True, kw_only=True)
 class NameConfig:
     """`folder` is where everything about the run is; `seed` decides everything random.
@@ -156,6 +165,7 @@ def _check_experiment(overrides: Sequence[str], config_dir: Path) -> None:
             "--config-dir",
             f"no experiments in {config_dir}",
             expected="the folder configs/ of a checkout of SeedFold",
+            todo="run it in a checkout, or install that with pip install -e",
         )
     names = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "experiment"]
     if not names:

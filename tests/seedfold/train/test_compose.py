@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from seedfold.data_pipeline.errors import InputError
-from seedfold.train.compose import CONFIGS, RunConfig, batches_of, chain, composed, experiments
+from seedfold.train import compose
+from seedfold.train.compose import (
+    CONFIGS,
+    RunConfig,
+    batches_of,
+    chain,
+    composed,
+    configs_here,
+    experiments,
+)
 from seedfold.train.run import MAY_CHANGE
 
 
@@ -53,6 +62,17 @@ def test_files_are_checked_like_the_command_line(tmp_path):
         composed(["experiment=mine"], tmp_path / "configs")
     with pytest.raises(InputError, match="no experiments in"):
         composed(["experiment=mine"], tmp_path)
+
+
+def test_an_installed_copy_finds_the_configurations_of_the_checkout_it_runs_in(
+    tmp_path, monkeypatch
+):
+    assert configs_here() == CONFIGS
+    monkeypatch.setattr(compose, "CONFIGS", tmp_path / "site-packages" / "configs")
+    monkeypatch.chdir(tmp_path)
+    assert configs_here() == tmp_path / "site-packages" / "configs"
+    monkeypatch.chdir(CONFIGS.parent)
+    assert configs_here() == CONFIGS
 
 
 def test_the_defaults_are_af3s_and_what_may_change_leaves_the_steps_alone():
