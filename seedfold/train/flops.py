@@ -252,7 +252,7 @@ class _AtomMixer:
         widths = sum(a.linear_q.out_features for a in attentions)
         if isinstance(mixer, LocalVectors):
             # Every head sees positions and vectors; matrices of vectors meet three components.
-            widths += sum(3 * a.n_heads * (1 + c.n_vectors) for a in attentions)
+            widths += sum(3 * a.n_heads * (1 + mixer.n_vectors) for a in attentions)
             ours = [m for a in attentions for m in (a.linear_polar, a.linear_left, a.linear_right)]
             own += 2 * _matrices(*ours) + _matrices(mixer.linear_vectors)
         self.call = 2 * n_place * _matrices(*shared)

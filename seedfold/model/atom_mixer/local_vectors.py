@@ -44,7 +44,10 @@ class LocalVectors(LocalWindow):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(LocalWindow.Config):
-        """As of `LocalWindow`; `n_vectors` of every atom."""
+        """As of `LocalWindow`; `n_vectors` of every atom, two at least.
+
+        The kernels serve heads of c_atom / n_heads + 3 (1 + n_vectors) <= 64 channels.
+        """
 
         kind: Literal["local_vectors"] = "local_vectors"
         n_vectors: int = 8
@@ -58,11 +61,14 @@ class LocalVectors(LocalWindow):
         n_blocks: int,
         follows: bool = False,
     ):
+        if config.n_vectors < 2:
+            raise ValueError(f"LocalVectors: n_vectors {config.n_vectors}; expected 2 or more")
         super().__init__(config, c_atom, c_atompair, c_z, n_blocks, follows)
         self.n_vectors = config.n_vectors
         self.linear_vectors = Linear(3 * config.n_vectors, c_atom)
 
     def _block(self, c_atom: int, c_atompair: int) -> nn.Module:
+        assert isinstance(self.config, LocalVectors.Config)
         return VectorBlock(self.config, c_atom, c_atompair)
 
     def forward(
@@ -139,7 +145,7 @@ class VectorAttention(WindowAttention):
         Float[Tensor, "B *S N_atom 3 n_vectors"],
         Float[Tensor, "B *S N_atom 3 n_vectors"],
     ]:
-        """Returns the update of `a`, vectors that a reflection reflects, and some that it turns."""
+        """Returns the update of `a`, polar vectors, and axial ones: cross products of the polar."""
         queries, keys = self.normalised(a, c)
         o, seen = self._attend(queries, keys, v, x, bias, key_index)
         polar = self.linear_polar(torch.cat([seen, v], -1))
@@ -162,8 +168,8 @@ class VectorAttention(WindowAttention):
     ) -> tuple[Float[Tensor, "B *S N_head N_atom c"], Float[Tensor, "B *S N_atom 3 n_seen"]]:
         """What the heads see: channels, and vectors to where they look and of what is there.
 
-        The square of a distance is a scalar product but for what is the same for all keys, so that
-        one attention does everything.
+        -w d^2 is 2w x_l x_m - w x_m^2 but for what is the same for all keys, so that one attention
+        of wider heads does everything.
         """
         q, k, o = self._heads(queries, keys)
         c = q.shape[-1]

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from seedfold.model.atom_mixer.local_vectors import LocalVectors, VectorAttention
 from seedfold.model.atom_mixer.local_window import LocalWindow, WindowAttention
 from seedfold.model.attention import AttentionPairBias
 from seedfold.model.confidence import DistogramHead
@@ -209,17 +210,21 @@ def test_token_logits_are_those_of_the_attention(scores, conditioned):
     assert largest_logit(module, *args) == pytest.approx(float(scores[0].max()), rel=1e-6)
 
 
+@pytest.mark.parametrize("kind", [LocalWindow, LocalVectors])
 @pytest.mark.parametrize("key_adaln", ["separate", "chained", "shared"])
-def test_window_logits_are_those_of_the_attention(scores, key_adaln):
-    """Ten atoms in windows of four: the last one is short."""
-    config = LocalWindow.Config(n_heads=2, n_queries=4, n_keys=6, key_adaln=key_adaln)
-    module = drawn(WindowAttention(config, 8, 3))
+def test_window_logits_are_those_of_the_attention(scores, key_adaln, kind):
+    """Ten atoms in windows of four: the last one is short. With vectors, all at one place."""
+    config = kind.Config(n_heads=2, n_queries=4, n_keys=6, key_adaln=key_adaln)
     key_index = (4 * torch.arange(3)[:, None] - 1 + torch.arange(6)).clamp(0, 9)
     bias = draw(1, 2, 3, 4, 6)
     bias[:, :, 0, :, 0] = bias[:, :, 2, :, 3:] = -1e9
     bias[:, :, 2, 2:] = bias[:, :, 2, 1:2]
     a, c = draw(1, 2, 10, 8, seed=3), draw(1, 1, 10, 8, seed=4)
-    found = largest_logit(module, a, c, bias, key_index)
+    if kind is LocalVectors:
+        vectors = (draw(1, 2, 10, 3, 8, seed=5), torch.zeros(1, 2, 10, 3, dtype=F64))
+        found = largest_logit(drawn(VectorAttention(config, 8, 3)), a, *vectors, c, bias, key_index)
+    else:
+        found = largest_logit(drawn(WindowAttention(config, 8, 3)), a, c, bias, key_index)
     real = scores[0].unflatten(1, (2, 3)).movedim(2, -3).flatten(-3, -2)[..., :10, :]
     assert found == pytest.approx(float(real.max()), rel=1e-6)
 

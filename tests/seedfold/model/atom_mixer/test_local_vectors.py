@@ -124,3 +124,8 @@ def test_heads_see_what_is_near():
         of_others = seen[0, 0, :, :, n_heads:].unflatten(-1, (N_VECTORS, n_heads))[..., h]
         expected = torch.einsum("lm,mxn->lxn", weights, v[0, 0])
         torch.testing.assert_close(of_others, expected)
+
+
+def test_one_vector_makes_no_cross_product():
+    with pytest.raises(ValueError, match="n_vectors 1; expected 2 or more"):
+        LocalVectors(LocalVectors.Config(n_vectors=1), C_ATOM, 4, None, 1)
