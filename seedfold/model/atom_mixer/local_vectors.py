@@ -62,7 +62,7 @@ class LocalVectors(LocalWindow):
         follows: bool = False,
     ):
         if config.n_vectors < 2:
-            raise ValueError(f"LocalVectors: n_vectors {config.n_vectors}; expected 2 or more")
+            raise ValueError(f"atom_mixer: n_vectors {config.n_vectors}; expected 2 or more")
         super().__init__(config, c_atom, c_atompair, c_z, n_blocks, follows)
         self.n_vectors = config.n_vectors
         self.linear_vectors = Linear(3 * config.n_vectors, c_atom)

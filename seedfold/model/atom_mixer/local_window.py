@@ -231,7 +231,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         if c_atom % config.n_heads:
             raise ValueError(
-                f"LocalWindow: c_atom {c_atom} is no multiple of {config.n_heads} heads"
+                f"atom_mixer: c_atom {c_atom} is no multiple of {config.n_heads} heads"
             )
         per_block = config.pair_norm == "per_block"
         self.n_heads = config.n_heads
