@@ -2,6 +2,7 @@
 
     python tests/kernels/compile_gate.py                      # all kernels/*/triton_kernels.py
     python tests/kernels/compile_gate.py FILE... --json
+    python tests/kernels/compile_gate.py --quick              # one case of each kernel for sm_80
 
 Every file has a function `gate_cases() -> list[GateCase]` (kernels/tiles.py). Each case is compiled
 for sm_80 and sm_90 and must hold all its values in registers (nothing spilled to local memory) and,
@@ -14,8 +15,10 @@ of its own because the other tests set TRITON_INTERPRET, with which kernels are 
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import io
 import json
 import multiprocessing
 import os
@@ -31,6 +34,7 @@ from typing import Any, NamedTuple
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 TARGETS = (80, 90)
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+SERIALISED = "wgmma.mma_async instructions are serialized"
 MATRIX_INSTRUCTION = {80: "HMMA", 90: "HGMMA"}
 STRIDE = re.compile("stride|_(row|at|head)$")
 """The names of arguments that are strides."""
@@ -52,6 +56,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile gate of the Triton kernels")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print a list of results")
+    parser.add_argument(
+        "--quick", action="store_true", help="for sm_80, only the first case of each kernel"
+    )
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -60,7 +67,10 @@ def main() -> int:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TRITON_CACHE_DIR"] = cache
-        results = run([Path(file).resolve() for file in files], arguments.processes)
+        jobs = list_jobs([Path(file).resolve() for file in files], arguments.quick)
+        # Forked, the processes have the modules already.
+        with multiprocessing.get_context("fork").Pool(arguments.processes) as pool:
+            results = pool.map(examine, jobs, chunksize=1)
     if arguments.json:
         print(json.dumps(results, indent=1))
     else:
@@ -69,17 +79,17 @@ def main() -> int:
     return int(any(result["problems"] for result in results))
 
 
-def run(files: list[Path], n_processes: int) -> list[dict[str, Any]]:
-    """The results of all cases of all files, in their order."""
-    jobs = [
-        Job(file, index, target)
-        for file in files
-        for index, case in enumerate(load(file).gate_cases())
-        for target in case.targets
-    ]
-    # Forked, the processes have the modules already.
-    with multiprocessing.get_context("fork").Pool(n_processes) as pool:
-        return pool.map(examine, jobs, chunksize=1)
+def list_jobs(files: list[Path], quick: bool) -> list[Job]:
+    """All cases of all files, for each of their targets; `quick` as in the help."""
+    jobs = []
+    for file in files:
+        seen = set()
+        for index, case in enumerate(load(file).gate_cases()):
+            known = quick and case.kernel in seen
+            seen.add(case.kernel)
+            targets = (t for t in case.targets if t == max(TARGETS) or not known)
+            jobs += [Job(file, index, target) for target in targets]
+    return jobs
 
 
 def load(file: Path) -> ModuleType:
@@ -128,6 +138,7 @@ def innermost(error: BaseException) -> str:
 def properties(case: Any, target: int) -> dict[str, int]:
     """Compiles a case and reads registers, memory and instructions off the machine code."""
     import triton
+    from triton import knobs
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -138,14 +149,26 @@ def properties(case: Any, target: int) -> dict[str, int]:
         for i, name in enumerate(names)
         if is_aligned(name, signature[name])
     }
-    compiled = triton.compile(
-        ASTSource(case.kernel, signature, case.constexprs, attributes),
-        target=GPUTarget("cuda", target, 32),
-        options={"num_warps": case.num_warps, "num_stages": case.num_stages},
-    )
+    told_by_ptxas = io.StringIO()
+    with (
+        knobs.nvidia.scope(),
+        knobs.compilation.scope(),
+        contextlib.redirect_stdout(told_by_ptxas),
+    ):
+        knobs.nvidia.dump_ptxas_log = True
+        knobs.compilation.always_compile = True
+        compiled = triton.compile(
+            ASTSource(case.kernel, signature, case.constexprs, attributes),
+            target=GPUTarget("cuda", target, 32),
+            options={"num_warps": case.num_warps, "num_stages": case.num_stages},
+        )
+    assert "ptxas info" in told_by_ptxas.getvalue(), "nothing is known of what ptxas did"
     usage, code = disassemble(compiled.asm["cubin"])
     return {
-        "serialised": int(target >= 90 and is_serialised(compiled.asm["ptx"])),
+        # Hopper's matrix instructions run on by themselves; ptxas gives that up for a whole kernel,
+        # with a note (C7510 to C7515), if it cannot tell their registers apart (see `settled` in
+        # kernels/tiles.py).
+        "serialised": int(SERIALISED in told_by_ptxas.getvalue()),
         "registers": usage["REG"],
         "local": usage["STACK"] + usage["LOCAL"],
         "shared": compiled.metadata.shared,
@@ -175,22 +198,6 @@ def disassemble(cubin: bytes) -> tuple[dict[str, int], str]:
             for tool in ([cuobjdump, "--dump-resource-usage"], [nvdisasm, "-c"])
         )
     return {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", usage)}, code
-
-
-def is_serialised(ptx: str) -> bool:
-    """Whether ptxas makes matrix instructions wait for one another, its notes C7510 to C7515.
-
-    Hopper's run on by themselves; ptxas gives that up for a whole kernel if it cannot tell their
-    registers apart (see `settled` in kernels/tiles.py).
-    """
-    from triton import knobs
-
-    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as source:
-        source.write(ptx)
-        source.flush()
-        command = [knobs.nvidia.ptxas.path, "-arch=sm_90a", "-v", source.name, "-o", os.devnull]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
-    return "wgmma.mma_async instructions are serialized" in told.stdout + told.stderr
 
 
 def judge(case: Any, target: int, found: dict[str, Any]) -> tuple[list[str], str]:

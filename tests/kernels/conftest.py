@@ -84,7 +84,7 @@ def accurate(device: torch.device) -> Callable[..., None]:
 
     The error ||found - exact|| / ||exact|| may be 1.5 times that of plain PyTorch in the same
     precision, or the floor of that precision. The output without autograd, in blocks, is held to
-    the same, and everything must be the same to the last bit when run again.
+    the same, and on a GPU everything must be the same to the last bit when run again.
     """
 
     def check(
@@ -122,7 +122,8 @@ def accurate(device: torch.device) -> Callable[..., None]:
         exact = run("reference", torch.float64)
         plain = run("reference", dtype)
         found = run("triton", dtype)
-        again = run("triton", dtype)
+        # The interpreter runs one program after the other: only a GPU can change their order.
+        again = run("triton", dtype) if HAS_GPU else found
         for name, truth in exact.items():
             size = truth.norm().item()
             error, allowed = (
