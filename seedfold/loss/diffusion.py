@@ -1,4 +1,4 @@
-"""Losses of the denoised structure: aligned MSE, bonds, smooth lDDT, and the weight of a noise.
+"""Losses of the denoised structure: aligned MSE, bonds, smooth lDDT, chirality; weight of a noise.
 
 Source: AF3 SI, equations 2 to 6 and Algorithm 27. Every function returns one value for each sample
 of each example; an atom that is not known counts for nothing, and where no atom is known the value
@@ -10,6 +10,8 @@ Deviations:
 - Labels have weights, for predicted structures: a mean counts what has a weight, and each part
   enters it times its weight (of a pair the geometric mean), so that labels of weight w throughout
   give w times the loss. With weights of 0 and 1 these are the equations of the SI.
+- `chirality_loss` is ours. The smooth lDDT of a mirror image is perfect, and where noise has hidden
+  the hands the MSE asks for the middle: nothing makes a small network choose the right one.
 - Features know which tokens are bonded, not which atoms: of a residue it is the atom nearest to the
   ligand's in the truth, and within 2.4 A, the SI's limit for a bond in training.
 
@@ -41,6 +43,10 @@ LDDT_THRESHOLDS = (0.5, 1.0, 2.0, 4.0)
 """Angstrom."""
 LONGEST_BOND = 2.4
 """Angstrom; a longer one is taken for an error of the data (SI Table 5, token_bonds)."""
+LONGEST_TO_CENTRE = 2.0
+"""Angstrom: atoms nearer than this are bonded, hydrogens aside."""
+FLAT = 0.4
+"""Below this, three bonds are as good as in one plane (`_hands`; a tetrahedron has 0.77)."""
 _EPS = 1e-8
 _CHUNK = 2**20
 
@@ -127,6 +133,49 @@ def _bonds(truth: Truth, f: Features) -> tuple[Tensor, Tensor, Tensor, Tensor, T
     d_gt, polymer = d.masked_fill(~inside, torch.inf).min(-1)
     known = (d_gt < LONGEST_BOND) & truth.known[b[:, None], at, ligand]
     return b, polymer, ligand, d_gt.masked_fill(~known, 0.0), known
+
+
+def chirality_loss(
+    x: Float[Tensor, "B N_sample N_atom 3"], truth: Truth
+) -> Float[Tensor, "B N_sample"]:
+    """How far atoms with three bonds that are not in one plane are from their hand.
+
+    0 = all as in the truth, 1/2 = all flat, 1 = all mirrored. What counts is the triple product of
+    the bonds' directions, where it falls short of the truth's. Centres are found in the truth, and
+    include those that are not chiral but for the names of their atoms, as the CB of valine.
+    """
+    rows = []
+    for x_b, x_gt, weight in zip(x, truth.x, truth.weight, strict=True):
+        centre, bonded = _centres(x_gt[0], (weight > 0).all(0))
+        hand = _hands(x_gt, centre, bonded)
+        counted = weight[:, centre] * (hand.abs() > FLAT)
+        lost = (1 - _hands(x_b, centre, bonded) / hand.masked_fill(counted == 0, 1.0)).relu() / 2
+        rows.append((counted * lost).sum(1) / (counted > 0).sum(1).clamp_min(1))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def _centres(
+    x_gt: Float[Tensor, "N_atom 3"], known: Bool[Tensor, " N_atom"]
+) -> tuple[Int[Tensor, " N_centre"], Int[Tensor, "N_centre 3"]]:
+    """The atoms that have three neighbours at the distance of a bond, and these."""
+    atoms = known.nonzero()[:, 0]
+    points = x_gt[atoms]
+    near = torch.cdist(points, points) < LONGEST_TO_CENTRE
+    near.fill_diagonal_(False)
+    centre = (near.sum(1) == 3).nonzero()[:, 0]
+    return atoms[centre], atoms[near[centre].nonzero()[:, 1].view(-1, 3)]
+
+
+def _hands(
+    x: Float[Tensor, "N_sample N_atom 3"],
+    centre: Int[Tensor, " N_centre"],
+    bonded: Int[Tensor, "N_centre 3"],
+) -> Float[Tensor, "N_sample N_centre"]:
+    """The triple product of the directions of three bonds, -1 to 1."""
+    bonds = x[:, bonded] - x[:, centre, None]
+    a, b, c = (bonds / torch.sqrt((bonds**2).sum(-1, keepdim=True) + 1e-2)).unbind(2)
+    return (a * torch.linalg.cross(b, c)).sum(-1)
 
 
 def smooth_lddt_loss(

@@ -25,6 +25,7 @@ from seedfold.loss.confidence import (
 from seedfold.loss.diffusion import (
     Truth,
     bond_loss,
+    chirality_loss,
     is_kind,
     noise_weight,
     of_atoms,
@@ -57,8 +58,10 @@ class FoldingLoss(nn.Module):
 
         Later: `alpha_bond` 1 in fine-tuning, `alpha_pae` 1 in the last stage; Protenix and
         OpenFold3 fine-tune with `alpha_smooth_lddt` 0. `alpha_dna`, `alpha_rna` and `alpha_ligand`
-        add to the weight 1 of an atom in the MSE. Confidence is learnt where the resolution is
-        `min_resolution` to `max_resolution` Angstrom: not from predicted structures, which have 0.
+        add to the weight 1 of an atom in the MSE. `alpha_chirality` is the weight of a term that
+        AF3 does not have; where it is 0 the term is not computed. Confidence is learnt where the
+        resolution is `min_resolution` to `max_resolution` Angstrom: not from predicted structures,
+        which have 0.
         """
 
         alpha_confidence: float = 1e-4
@@ -67,6 +70,7 @@ class FoldingLoss(nn.Module):
         alpha_pae: float = 0.0
         alpha_bond: float = 0.0
         alpha_smooth_lddt: float = 1.0
+        alpha_chirality: float = 0.0
         alpha_dna: float = 5.0
         alpha_rna: float = 5.0
         alpha_ligand: float = 10.0
@@ -97,9 +101,10 @@ class FoldingLoss(nn.Module):
     ) -> dict[str, Float[Tensor, " B"]]:
         """Every term of every example.
 
-        `mse`, `bond`, `smooth_lddt` make `diffusion`; `plddt`, `pde`, `resolved`, `pae` make
-        `confidence`; these two and `distogram` make `total`. A term is as it enters its sum, but
-        for its own alpha: `mse` and `bond` are weighted by the noise level.
+        `mse`, `bond`, `smooth_lddt` and, if it counts, `chirality` make `diffusion`; `plddt`,
+        `pde`, `resolved`, `pae` make `confidence`; these two and `distogram` make `total`. A term
+        is as it enters its sum, but for its own alpha: `mse` and `bond` are weighted by the noise
+        level.
 
         Args:
             outputs: of the network.
@@ -139,10 +144,14 @@ class FoldingLoss(nn.Module):
             "bond": noise * bond_loss(x, truth, f),
             "smooth_lddt": smooth_lddt_loss(x_lddt, truth, of_atoms(is_kind(f, "dna", "rna"), f)),
         }
+        if c.alpha_chirality:
+            terms["chirality"] = chirality_loss(x, truth)
         terms = {name: values.mean(1) for name, values in terms.items()}
         terms["diffusion"] = (
             terms["mse"] + c.alpha_bond * terms["bond"] + c.alpha_smooth_lddt * terms["smooth_lddt"]
         )
+        if c.alpha_chirality:
+            terms["diffusion"] = terms["diffusion"] + c.alpha_chirality * terms["chirality"]
         return terms
 
     def _confidence(self, outputs: FoldingOutputs, f: Features, truth: Truth) -> dict[str, Tensor]:

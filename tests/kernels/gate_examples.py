@@ -58,7 +58,7 @@ def case(kernel, block, d, warps, stages=2, **expected):
 
 EXAMPLES = {
     "sound": case(product, 64, 32, 4),
-    "spilled": case(product, 256, 64, 4),
+    "spilled": case(product, 128, 16, 1),
     "too many registers": case(product, 64, 32, 4, max_registers=16),
     "too much memory": case(product, 128, 512, 8, 3),
     "too much memory on sm_80": case(product, 128, 128, 8, 5),

@@ -15,7 +15,13 @@ from seedfold.loss.confidence import (
     plddt_loss,
     resolved_loss,
 )
-from seedfold.loss.diffusion import bond_loss, noise_weight, smooth_lddt_loss, weighted_mse
+from seedfold.loss.diffusion import (
+    bond_loss,
+    chirality_loss,
+    noise_weight,
+    smooth_lddt_loss,
+    weighted_mse,
+)
 from seedfold.model.confidence import Confidence
 
 F64 = torch.float64
@@ -151,6 +157,23 @@ def test_terms_are_named_as_they_enter(f, outputs, alpha, term, factor):
     torch.testing.assert_close(with_it["total"] - without["total"], factor * with_it[term])
     torch.testing.assert_close(without[term], with_it[term])
     assert with_it[term] > 0
+
+
+def test_chirality_is_computed_where_it_counts(f, outputs):
+    corner = torch.tensor([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1]], dtype=F64) * 0.9
+    n_atom = f.atom_mask.shape[1]
+    places = torch.arange(n_atom, dtype=F64)
+    x = corner[torch.arange(n_atom) % 4] + 20 * (places // 4)[:, None]
+    known = f.atom_mask[:, None]
+    truth = Truth(x=x.expand(2, 1, -1, -1), weight=known.to(F64), resolved=known)
+    config = dataclasses.replace(ALL_ON, alpha_chirality=0.7)
+    found = FoldingLoss(config)(outputs, f, truth, Truth.of(f.labels, f.atom_mask))
+    without = FoldingLoss(ALL_ON)(outputs, f, truth, Truth.of(f.labels, f.atom_mask))
+    assert "chirality" not in without and "chirality" not in FoldingLoss(ALL_ON)(outputs, f)
+    term = chirality_loss(outputs.x_denoised, truth).mean()
+    assert term > 0.1
+    torch.testing.assert_close(found["chirality"], term)
+    torch.testing.assert_close(found["total"] - without["total"], 4 * 0.7 * term)
 
 
 def test_what_counts_for_nothing_still_has_a_gradient_of_zero(f, outputs):
