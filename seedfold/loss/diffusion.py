@@ -161,7 +161,8 @@ def _centres(
     """The atoms that have three neighbours at the distance of a bond, and these."""
     atoms = known.nonzero()[:, 0]
     points = x_gt[atoms]
-    near = torch.cdist(points, points) < LONGEST_TO_CENTRE
+    d = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    near = d < LONGEST_TO_CENTRE
     near.fill_diagonal_(False)
     centre = (near.sum(1) == 3).nonzero()[:, 0]
     return atoms[centre], atoms[near[centre].nonzero()[:, 1].view(-1, 3)]
