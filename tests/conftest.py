@@ -2,8 +2,11 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
@@ -15,6 +18,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in a shell's background jobs; tests interrupt processes, which inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+checked = jaxtyping.jaxtyped
+
+
+def checked_once(**options: Any) -> Callable[[Any], Any]:
+    """`jaxtyped`, as the import hook puts it on every function, but not on functions in functions.
+
+    Those would be made and wrapped anew by every call, which takes longer than what they compute.
+    """
+
+    def decorate(function: Any) -> Any:
+        inner = "<locals>" in getattr(function, "__qualname__", "")
+        return function if inner else checked(function, **options)
+
+    return decorate
+
+
+jaxtyping.jaxtyped = checked_once
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,10 @@ class FoldingModule(lightning.LightningModule):
         if not 0 <= stage.high_noise <= 1:
             found = str(stage.high_noise)
             raise InputError("stage.high_noise", found, expected="a share of the copies, 0 to 1")
+        for name, value in vars(stage.loss).items():
+            if not 0 <= value < math.inf:
+                expected = "a finite number, 0 or more"
+                raise InputError(f"stage.loss.{name}", str(value), expected=expected)
         self.stage, self.optim = stage, optim
         self.network = SeedFold(model)
         self.loss = FoldingLoss(stage.loss)

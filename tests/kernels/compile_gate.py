@@ -2,7 +2,7 @@
 
     python tests/kernels/compile_gate.py                      # all kernels/*/triton_kernels.py
     python tests/kernels/compile_gate.py FILE... --json
-    python tests/kernels/compile_gate.py --quick              # one case of each kernel for sm_80
+    python tests/kernels/compile_gate.py --quick              # one or two cases of each kernel
 
 Every file has a function `gate_cases() -> list[GateCase]` (kernels/tiles.py). Each case is compiled
 for sm_80 and sm_90 and must hold all its values in registers (nothing spilled to local memory) and,
@@ -57,7 +57,9 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print a list of results")
     parser.add_argument(
-        "--quick", action="store_true", help="for sm_80, only the first case of each kernel"
+        "--quick",
+        action="store_true",
+        help="only the first case of each kernel, and its last for sm_90",
     )
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -83,12 +85,13 @@ def list_jobs(files: list[Path], quick: bool) -> list[Job]:
     """All cases of all files, for each of their targets; `quick` as in the help."""
     jobs = []
     for file in files:
-        seen = set()
-        for index, case in enumerate(load(file).gate_cases()):
-            known = quick and case.kernel in seen
-            seen.add(case.kernel)
-            targets = (t for t in case.targets if t == max(TARGETS) or not known)
-            jobs += [Job(file, index, target) for target in targets]
+        cases = load(file).gate_cases()
+        kernels = [case.kernel for case in cases]
+        for i, case in enumerate(cases):
+            first, last = case.kernel not in kernels[:i], case.kernel not in kernels[i + 1 :]
+            for target in case.targets:
+                if not quick or first or (last and target == max(TARGETS)):
+                    jobs.append(Job(file, i, target))
     return jobs
 
 

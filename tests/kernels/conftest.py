@@ -16,6 +16,7 @@ from torch import Tensor
 from seedfold.kernels import memory_budget, use
 
 HAS_GPU = torch.cuda.is_available()
+LONG = os.environ.get("SEEDFOLD_LONG") == "1"
 if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # Read when a kernel is defined, that is on import.
 
@@ -66,12 +67,22 @@ def device() -> torch.device:
     return torch.device("cuda" if HAS_GPU else "cpu")
 
 
-@pytest.fixture(params=["half", "single"])
+DTYPES = {"half": torch.bfloat16 if HAS_GPU else torch.float16, "single": torch.float32}
+
+
+@pytest.fixture(params=DTYPES)
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """float32, and bfloat16 or what stands for it in the interpreter."""
-    if request.param == "single":
-        return torch.float32
-    return torch.bfloat16 if HAS_GPU else torch.float16
+    return DTYPES[request.param]
+
+
+@pytest.fixture(params=DTYPES if HAS_GPU or LONG else ["single"])
+def main_dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    """As `dtype`, but float32 alone in the interpreter, which takes seconds for every case.
+
+    For what is no matter of precision: strides, masks, settings. SEEDFOLD_LONG=1 runs both.
+    """
+    return DTYPES[request.param]
 
 
 FLOORS = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}

@@ -38,7 +38,7 @@ def gate(*arguments: Path | str) -> list[dict]:
 
 
 def test_kernels_compile_without_spilling_and_use_tensor_cores():
-    """All cases for an H100; for an A100 one of each kernel, all in the long form."""
+    """The first and the last case of each kernel, mostly its smallest and largest; or all cases."""
     results = gate(*([] if LONG else ["--quick"]))
     failed = {
         f"{r['file']} {r['kernel']}[{r['case']}] {r['target']}": r["problems"]

@@ -75,15 +75,15 @@ def test_is_accurate(size, random, accurate, dtype, form):
 
 
 @pytest.mark.parametrize(("gated", "bias_activation"), FORMS)
-def test_all_forms(gated, bias_activation, random, accurate, dtype):
+def test_all_forms(gated, bias_activation, random, accurate, main_dtype):
     settings = {"gated": gated, "bias_activation": bias_activation}
-    accurate(linear_triangle_attention, arguments(random, MEDIUM), settings, dtype=dtype)
+    accurate(linear_triangle_attention, arguments(random, MEDIUM), settings, dtype=main_dtype)
 
 
-def test_a_transposed_batch(random, accurate, dtype, path, form):
+def test_a_transposed_batch(random, accurate, main_dtype, path, form):
     tensors = arguments(random, MEDIUM, batch=2)
     tensors["z"], tensors["pair_mask"] = tensors["z"].transpose(1, 2), tensors["pair_mask"].mT
-    accurate(linear_triangle_attention, tensors, form, dtype=dtype)
+    accurate(linear_triangle_attention, tensors, form, dtype=main_dtype)
 
 
 def test_a_slice_of_a_larger_tensor(random, accurate):
@@ -101,18 +101,18 @@ def test_one_token(random, accurate, form):
 
 
 @pytest.mark.parametrize("n", [1, MEDIUM])
-def test_without_keys_there_are_no_gradients(n, random, accurate, dtype, form):
+def test_without_keys_there_are_no_gradients(n, random, accurate, main_dtype, form):
     """Exactly none of q, k, v and the bias: zeros are compared exactly."""
     tensors = arguments(random, n)
     tensors["pair_mask"][:] = False
-    accurate(linear_triangle_attention, tensors, form, dtype=dtype)
+    accurate(linear_triangle_attention, tensors, form, dtype=main_dtype)
 
 
-def test_masked_keys_get_no_gradient(random, device, dtype, fused, form):
+def test_masked_keys_get_no_gradient(random, device, main_dtype, fused, form):
     """Where pairs enter neither as queries nor through the bias, but psi is 1/2."""
     tensors = arguments(random, MEDIUM)
     tensors["weight_bias"].zero_()
-    tensors = on(device, tensors, dtype)
+    tensors = on(device, tensors, main_dtype)
     kept = tensors["pair_mask"][..., None]
     settings = form | {"bias_activation": "sigmoid"}
     with use("triton"):

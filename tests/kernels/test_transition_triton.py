@@ -37,11 +37,11 @@ def test_is_accurate(c, c_hidden, random, accurate, dtype, path):
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_transposed_input(batch, random, accurate, dtype, path):
+def test_a_transposed_input(batch, random, accurate, main_dtype, path):
     n = 67 if LARGE else 5
     tensors = arguments(random, (batch, n, n + 2, 40), 64)
     tensors["x"] = tensors["x"].transpose(1, 2)
-    accurate(transition, tensors, dtype=dtype, budget=2**16)
+    accurate(transition, tensors, dtype=main_dtype, budget=2**16)
 
 
 @pytest.mark.parametrize("shape", [(16,), (1, 16), (1, 1, 1, 16), (2, 2, 1, 2, 2, 16), (0, 16)])

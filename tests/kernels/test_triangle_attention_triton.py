@@ -63,15 +63,15 @@ def test_is_accurate(size, random, accurate, dtype):
     accurate(triangle_attention, arguments(random, *size), dtype=dtype, budget=budget, floor=floor)
 
 
-def test_a_transposed_bias(random, accurate, dtype, path):
+def test_a_transposed_bias(random, accurate, main_dtype, path):
     settings = {"transpose_bias": True}
-    accurate(triangle_attention, arguments(random, MEDIUM), settings, dtype=dtype)
+    accurate(triangle_attention, arguments(random, MEDIUM), settings, dtype=main_dtype)
 
 
-def test_a_transposed_batch(random, accurate, dtype, path):
+def test_a_transposed_batch(random, accurate, main_dtype, path):
     tensors = arguments(random, MEDIUM, batch=2)
     tensors["z"], tensors["pair_mask"] = tensors["z"].transpose(1, 2), tensors["pair_mask"].mT
-    accurate(triangle_attention, tensors, dtype=dtype)
+    accurate(triangle_attention, tensors, dtype=main_dtype)
 
 
 def test_a_slice_of_a_larger_tensor(random, accurate):
@@ -101,17 +101,17 @@ def test_one_token(random, device, dtype, fused):
 
 
 @pytest.mark.parametrize("n", [1, MEDIUM])
-def test_without_keys_all_is_zero(n, random, accurate, dtype):
+def test_without_keys_all_is_zero(n, random, accurate, main_dtype):
     tensors = arguments(random, n)
     tensors["pair_mask"][:] = False
-    accurate(triangle_attention, tensors, dtype=dtype)  # Zeros are compared exactly.
+    accurate(triangle_attention, tensors, dtype=main_dtype)  # Zeros are compared exactly.
 
 
-def test_masked_keys_get_no_gradient(random, device, dtype, fused):
+def test_masked_keys_get_no_gradient(random, device, main_dtype, fused):
     """Where pairs enter neither as queries nor through the bias."""
     tensors = arguments(random, MEDIUM)
     tensors["weight_bias"].zero_()
-    tensors = on(device, tensors, dtype)
+    tensors = on(device, tensors, main_dtype)
     kept = tensors["pair_mask"][..., None]
     with use("triton"):
         out = triangle_attention(**tensors)

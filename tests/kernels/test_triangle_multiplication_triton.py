@@ -50,10 +50,10 @@ def test_is_accurate(n, c_z, c, edges, random, accurate, dtype, path):
 
 
 @pytest.mark.parametrize("edges", ["outgoing", "incoming"])
-def test_a_transposed_batch(edges, random, accurate, dtype, path):
+def test_a_transposed_batch(edges, random, accurate, main_dtype, path):
     tensors = arguments(random, 33 if LARGE else 5, 16, 16, batch=2)
     tensors["z"], tensors["pair_mask"] = tensors["z"].transpose(1, 2), tensors["pair_mask"].mT
-    accurate(triangle_multiplication, tensors, {"edges": edges}, dtype=dtype, budget=2**12)
+    accurate(triangle_multiplication, tensors, {"edges": edges}, dtype=main_dtype, budget=2**12)
 
 
 def test_a_slice_of_a_larger_tensor(random, accurate):

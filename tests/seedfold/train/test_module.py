@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seedfold.data_pipeline.errors import InputError
-from seedfold.loss import Truth
+from seedfold.loss import FoldingLoss, Truth
 from seedfold.train.data import Batch, DataConfig, Examples
 from seedfold.train.module import (
     HIGH_NOISE,
@@ -44,6 +44,13 @@ def of(examples, *places) -> Batch:
 def test_high_noise_is_a_share(make_module, share):
     with pytest.raises(InputError, match=r"high_noise: .* a share of the copies, 0 to 1"):
         make_module(high_noise=share)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_weights_of_the_loss_are_numbers_that_a_sum_can_have(make_module, value):
+    loss = FoldingLoss.Config(alpha_bond=value)
+    with pytest.raises(InputError, match=r"stage.loss.alpha_bond: .* finite number, 0 or more"):
+        make_module(loss=loss)
 
 
 def test_high_noise_is_even_in_its_logarithm():
