@@ -82,9 +82,11 @@ def test_a_set_without_examples_still_says_why(raw_folder, tmp_path, request_for
 def test_items_of_several_sources_come_once(raw_folder, tmp_path, request_for):
     (tmp_path / "more").mkdir()
     shutil.copy(raw_folder / "tiny.cif", tmp_path / "more" / "tiny.cif")
-    items = SourceItems([Source(path=raw_folder), Source(path=tmp_path / "more")])
+    more = Source(path=tmp_path / "more")
+    assert len(list(SourceItems([Source(path=raw_folder), more]))) == 5
+    items = SourceItems([Source(path=raw_folder / "tiny.cif"), more])
     for _ in range(2):
-        assert len(list(items)) == 5
+        assert len(list(items)) == 1
         assert [d.item for d in items.duplicates] == [str(tmp_path / "more" / "tiny.cif")]
     said: list[str] = []
     prepare(request_for(raw_folder, tmp_path / "out", items=items), say=said.append)
