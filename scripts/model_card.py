@@ -202,28 +202,37 @@ def conditions(options: argparse.Namespace, left_out: dict[str, str]) -> str:
     )
 
 
+CURVES = {"mse": "MSE", "smooth_lddt": "smooth lDDT loss", "chirality": "chirality", "lddt": "lDDT"}
+"""Columns of a run's table and what they are called; lDDT is that of sampled structures."""
+
+
 def curve(metrics: Path, page: Path) -> str:
-    """Draws the loss and the sampled lDDT of a run beside the page; the line that shows it."""
+    """Draws how a run went beside the page, as far as its table tells; the line that shows it."""
     from matplotlib.figure import Figure
 
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    figure = Figure(figsize=(6.5, 2.6), layout="constrained")
-    for axes, (column, title) in zip(
-        figure.subplots(1, 2), (("total", "loss"), ("lddt", "sampled lDDT")), strict=True
-    ):
-        known = [(int(r["step"]), float(r[column])) for r in rows if r.get(column)]
-        step, value = np.array(known).reshape(-1, 2).T
+    points = {
+        title: [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+        for name, title in CURVES.items()
+    }
+    points = {title: known for title, known in points.items() if len(known) > 1}
+    if not points:
+        raise InputError(str(metrics), f"has none of the columns {', '.join(CURVES)}")
+    figure = Figure(figsize=(2.6 * len(points), 2.4), layout="constrained")
+    panels = figure.subplots(1, len(points), squeeze=False)[0]
+    for axes, (title, known) in zip(panels, points.items(), strict=True):
+        step, value = np.array(known).T
         width = max(1, len(value) // 100)
-        axes.plot(step, value, ".", ms=2, color="0.75")
-        if len(value) >= width:
-            smooth = np.convolve(value, np.ones(width) / width, "valid")
-            axes.plot(step[width - 1 :], smooth, color="C0")
-        axes.set(xlabel="step", title=title)
+        axes.plot(step, value, ".", ms=2, color="0.75", rasterized=True)
+        axes.plot(
+            step[width - 1 :], np.convolve(value, np.ones(width) / width, "valid"), color="C0"
+        )
+        axes.set(xlabel="step", title=title, ylim=(0, np.quantile(value, 0.99) * 1.05))
     path = page.with_name(f"{page.stem.removeprefix('model_card_')}_curve.svg")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
-    return f"![Loss and sampled lDDT by step, with running means]({path.name})"
+    return f"![{', '.join(points)} by step, with running means]({path.name})"
 
 
 def arguments() -> argparse.ArgumentParser:

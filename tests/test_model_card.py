@@ -62,7 +62,9 @@ def test_a_card_from_weights(weights, set_folder, tmp_path, monkeypatch, capsys)
     page, out = tmp_path / "model_card_nano.md", tmp_path / "out"
     page.write_text((ROOT / "docs/model_card_nano.md").read_text())
     metrics = tmp_path / "metrics.csv"
-    metrics.write_text("step,total,lddt\n1,4.0,\n2,3.0,0.1\n3,2.0,\n4,1.5,0.2\n")
+    metrics.write_text(
+        "step,total,mse,lddt\n1,4.0,1.0,\n2,3.0,0.5,0.1\n3,2.0,0.4,\n4,1.5,0.3,0.2\n"
+    )
     options = ("--model", weights, "--set", set_folder, "-o", out, "--max-tokens", 40, *FAST)
     options += ("--page", page, "--metrics", metrics, "--device", "cpu")
     module = script("model_card")
@@ -76,7 +78,8 @@ def test_a_card_from_weights(weights, set_folder, tmp_path, monkeypatch, capsys)
     geometry = {row["quantity"]: row["means"] for row in card["geometry"]}
     assert geometry["bonds"]["random walk"]["mean"] == 100 > geometry["bonds"]["untrained"]["mean"]
     text = page.read_text()
-    assert "| protein monomers | 1 | lDDT |" in text and "nano_curve.svg" in text
+    assert "| protein monomers | 1 | lDDT |" in text
+    assert "![MSE, lDDT by step, with running means](nano_curve.svg)" in text
     assert "<svg" in (tmp_path / "nano_curve.svg").read_text()
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*_model_*.cif")}
     assert len(stamps) == 4

@@ -192,8 +192,10 @@ def table_text(rows: Sequence[Row]) -> str:
 
 
 def difference_text(rows: Sequence[Row], kinds: Mapping[str, TargetKind]) -> str:
-    """The headline score of each task: by how much the first method is ahead of each other."""
-    chosen = [row for row in rows if row.quantity == HEADLINE[kinds[row.task]]]
+    """By how much the first method is ahead of each other: in the headline score of each task, and
+    in the lDDT of backbones, which asks for the fold and not for stereochemistry.
+    """
+    chosen = [row for row in rows if row.quantity in (HEADLINE[kinds[row.task]], "lddt_backbone")]
     others = list(chosen[0].differences)
     first = next(iter(chosen[0].means))
     lines = [

@@ -136,6 +136,7 @@ def test_tables_for_people(methods):
     gaps = difference_text(rows, {"monomer_protein": "monomer"})
     assert gaps.splitlines()[0] == "| targets | score | m minus walk |"
     assert gaps.splitlines()[2].startswith("| protein monomers | lDDT | 0.250 (")
+    assert gaps.splitlines()[3].startswith("| protein monomers | lDDT of the backbone | ")
 
 
 def test_the_architecture_is_that_of_the_header():
