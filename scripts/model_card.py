@@ -195,8 +195,8 @@ def conditions(options: argparse.Namespace, left_out: dict[str, str]) -> str:
     steps = "its own" if options.steps is None else options.steps
     lost = f"; left out: {', '.join(left_out)} (card.json says why)" if left_out else ""
     return (
-        f"Up to {options.max_tokens} tokens{lost}. Seed {options.seed}, samples: {options.samples}, "
-        f"of which the top-ranked counts, {passes} trunk passes, {steps} diffusion steps, "
+        f"Up to {options.max_tokens} tokens{lost}. Seed {options.seed}, samples: {options.samples} "
+        f"(the top-ranked counts), {passes} trunk passes, {steps} diffusion steps, "
         f"{options.walks} random walks a target. Means over targets with 95 % bootstrap intervals; "
         "a target without a score counts as 0."
     )
