@@ -218,7 +218,7 @@ def curve(metrics: Path, page: Path) -> str:
     }
     points = {title: known for title, known in points.items() if len(known) > 1}
     if not points:
-        raise InputError(str(metrics), f"has none of the columns {', '.join(CURVES)}")
+        raise InputError(str(metrics), f"has no two values of {', '.join(CURVES)}")
     figure = Figure(figsize=(2.6 * len(points), 2.4), layout="constrained")
     panels = figure.subplots(1, len(points), squeeze=False)[0]
     for axes, (title, known) in zip(panels, points.items(), strict=True):

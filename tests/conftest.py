@@ -19,10 +19,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # So it is in a shell's background jobs; tests interrupt processes, which inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-checked = jaxtyping.jaxtyped
+jaxtyped = jaxtyping.jaxtyped
 
 
-def checked_once(**options: Any) -> Callable[[Any], Any]:
+def jaxtyped_if_outer(**options: Any) -> Callable[[Any], Any]:
     """`jaxtyped`, as the import hook puts it on every function, but not on functions in functions.
 
     Those would be made and wrapped anew by every call, which takes longer than what they compute.
@@ -30,12 +30,12 @@ def checked_once(**options: Any) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         inner = "<locals>" in getattr(function, "__qualname__", "")
-        return function if inner else checked(function, **options)
+        return function if inner else jaxtyped(function, **options)
 
     return decorate
 
 
-jaxtyping.jaxtyped = checked_once
+jaxtyping.jaxtyped = jaxtyped_if_outer
 
 
 @pytest.fixture(scope="session")
