@@ -48,7 +48,7 @@ def clashes(
     sulphur = (atoms.atom_name == "SG") & (atoms.element == "S")
     close = (distance < least) & ~(sulphur[i] & sulphur[j])
     i, j, distance, least = (v[close] for v in (i, j, distance, least))
-    apart = ~np.isin(i * len(x) + j, _near_in_graph(atoms.bonds))
+    apart = ~np.isin(i * len(x) + j, near_in_graph(atoms.bonds))
     return np.stack([i, j], axis=-1)[apart], distance[apart], least[apart]
 
 
@@ -66,7 +66,7 @@ def _pairs_within(x: np.ndarray, radius: float) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _near_in_graph(bonds: BondList, n_bonds: int = 3) -> np.ndarray:
+def near_in_graph(bonds: BondList, n_bonds: int = 3) -> np.ndarray:
     """Keys i * N_atom + j of the pairs i < j joined by at most `n_bonds` bonds."""
     around = bonds.get_all_bonds()[0].astype(np.int64)
     n = len(around)

@@ -148,7 +148,7 @@ def check(
     """
     x = coord.astype(np.float64)
     atoms = structure.atoms
-    links = _links(atoms)
+    links = links_between_residues(atoms)
     omega = _peptide_terms(atoms, x, links)
     terms = [
         *_residue_terms(structure, x, links),
@@ -204,7 +204,7 @@ def _measured(
     return _Terms(kind=kind, atoms=atoms, value=value, ideal=ideal, excess=excess)
 
 
-def _links(atoms: AtomArray) -> Int[np.ndarray, "n 3"]:
+def links_between_residues(atoms: AtomArray) -> Int[np.ndarray, "n 3"]:
     """Bonds between residues: (atom, atom, type), the earlier atom first."""
     assert atoms.bonds is not None
     bonds = atoms.bonds.as_array().astype(np.int64)
@@ -220,13 +220,13 @@ def _residue_terms(structure: Structure, x: np.ndarray, links: np.ndarray) -> It
     for i, j, _ in links.tolist():
         partners[i].append(j)
         partners[j].append(i)
-    for code, rows in _residue_tables(structure).items():
+    for code, rows in residue_tables(structure).items():
         ideal = _ideal(structure.components[code])
         yield from _component_terms(ideal, rows, x)
-        chiral = _filled(rows, ideal.chiral, ideal.centres, partners)
+        chiral = with_partners(rows, ideal.chiral, ideal.centres, partners)
         centres = rows[:, ideal.centres].reshape(-1, 1)
         yield _handedness(chiral, centres, np.tile(ideal.volumes, len(rows)), x)
-        trigonal = _filled(rows, ideal.trigonal, ideal.trigonal[:, 0], partners)
+        trigonal = with_partners(rows, ideal.trigonal, ideal.trigonal[:, 0], partners)
         flat = np.zeros(len(trigonal))
         yield _measured("trigonal_atoms", trigonal, flat, x, height, TRIGONAL_TOLERANCE)
 
@@ -271,7 +271,7 @@ def _handedness(
     )
 
 
-def _residue_tables(structure: Structure) -> dict[str, Int[np.ndarray, "N_residue N"]]:
+def residue_tables(structure: Structure) -> dict[str, Int[np.ndarray, "N_residue N"]]:
     """Component -> for each of its residues, where its atoms stand (-1 = absent)."""
     atoms, components = structure.atoms, structure.components
     rows: dict[str, dict[tuple[str, int], np.ndarray]] = defaultdict(dict)
@@ -292,7 +292,7 @@ def _residue_tables(structure: Structure) -> dict[str, Int[np.ndarray, "N_residu
     return {code: np.stack(list(of_code.values())) for code, of_code in rows.items()}
 
 
-def _filled(
+def with_partners(
     rows: np.ndarray, quads: np.ndarray, centres: np.ndarray, partners: dict[int, list[int]]
 ) -> Int[np.ndarray, "n 4"]:
     """Atoms of the terms of every residue, the one neighbour that has left replaced by what the

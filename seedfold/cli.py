@@ -14,6 +14,7 @@ import typer
 
 from seedfold.commands.distill import distill
 from seedfold.commands.evaluate import app as evaluate_app
+from seedfold.commands.guidance import Guidance, GuidanceChoice
 from seedfold.commands.msa import Db
 from seedfold.commands.msa import app as msa_app
 from seedfold.commands.prepare import app as prepare_app
@@ -105,6 +106,7 @@ def predict(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Diffusion steps. Default: the model's.")
     ] = None,
+    guidance: Guidance = GuidanceChoice.auto,
     device: Annotated[Device, typer.Option(help="Where to run.")] = Device.auto,
     precision: Annotated[
         Precision, typer.Option(help="Of the trunk; auto = bf16 on CUDA, fp32 elsewhere.")
@@ -191,6 +193,7 @@ def predict(
         n_samples=samples,
         n_cycles=cycles,
         n_steps=steps,
+        guided=guidance.guided,
         device=device.value,
         precision=precision.value,
         each=each,

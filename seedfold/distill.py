@@ -79,6 +79,7 @@ class DistillRecipe:
             n_samples=self.n_samples,
             n_cycles=self.n_cycles or model.n_cycles,
             n_steps=self.n_steps or model.n_steps,
+            guided=model.guided,
         )
         found = fold(model, prepared, self.seed, settings, lambda stage, done, total: None)
         return max(found, key=lambda p: (p.scores.ranking_score, -p.sample))

@@ -52,6 +52,7 @@ class Request:
     n_samples: int = 5
     n_cycles: int | None = None
     n_steps: int | None = None
+    guided: bool | None = None
     device: str = "auto"
     precision: str = "auto"
     each: bool = False
@@ -249,6 +250,7 @@ def _work(
         n_samples=request.n_samples,
         n_cycles=request.n_cycles or model.n_cycles,
         n_steps=request.n_steps or model.n_steps,
+        guided=model.guided if request.guided is None else request.guided,
     )
     forecast = model.forecast(prepared.n_token, prepared.n_atom, prepared.n_msa, settings.n_samples)
     for line in (*prepared.lines, forecast.line):
@@ -258,7 +260,9 @@ def _work(
         return
     with PeakMemory(model.device) as peak:
         predictions = _fold_within_memory(model, prepared, seeds, settings, forecast, reporter)
-        _write_atomically(predictions, prepared, folder, fingerprint, request, model, reporter)
+        _write_atomically(
+            predictions, prepared, folder, fingerprint, request, settings, model, reporter
+        )
     best = predictions[0]
     outcome.status, outcome.folder = "ok", str(folder)
     outcome.peak_memory_gib = round(peak.gib, 2)
@@ -300,6 +304,7 @@ def _write_atomically(
     folder: Path,
     fingerprint: str,
     request: Request,
+    settings: Settings,
     model: LoadedModel,
     reporter: Reporter,
 ) -> None:
@@ -312,12 +317,12 @@ def _write_atomically(
             prepared,
             partial,
             model,
-            n_cycles=request.n_cycles or model.n_cycles,
+            settings=settings,
             pdb=request.pdb,
             sdf=request.sdf,
             full=request.full,
         )
-        job = {"fingerprint": fingerprint, "model": model.label, **_circumstances(request, model)}
+        job = {"fingerprint": fingerprint, "model": model.label, **_circumstances(settings, model)}
         (partial / JOB_FILE).write_text(json.dumps(job, indent=2) + "\n")
         try:
             write_page(partial)
@@ -330,15 +335,16 @@ def _write_atomically(
     reporter.stage("writing", 1, 1)
 
 
-def _circumstances(request: Request, model: LoadedModel) -> dict[str, Any]:
+def _circumstances(settings: Settings, model: LoadedModel) -> dict[str, Any]:
     """What it takes to do it again, for the page."""
     return {
         "command": shlex.join(["seedfold", *sys.argv[1:]]),
         "versions": {"seedfold": __version__, "torch": torch.__version__},
         "settings": {
-            "samples": request.n_samples,
-            "cycles": request.n_cycles or model.n_cycles,
-            "steps": request.n_steps or model.n_steps,
+            "samples": settings.n_samples,
+            "cycles": settings.n_cycles,
+            "steps": settings.n_steps,
+            "guidance": "on" if settings.guided else "off",
             "device": str(model.device),
             "precision": model.precision,
         },
@@ -358,7 +364,14 @@ def _replace(new: Path, folder: Path) -> None:
 
 def _fingerprint(query: Query, request: Request, seeds: Sequence[int]) -> str:
     """What decides whether a finished folder answers this query."""
-    settings = (seeds, request.n_samples, request.n_cycles, request.n_steps, request.precision)
+    settings = (
+        seeds,
+        request.n_samples,
+        request.n_cycles,
+        request.n_steps,
+        request.guided,
+        request.precision,
+    )
     outputs = (request.pdb, request.sdf, request.full)
     weights = weights_file(request.model)
     stamp = weights.stat().st_mtime_ns if weights is not None and weights.is_file() else None

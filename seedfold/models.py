@@ -70,6 +70,11 @@ class LoadedModel:
         """The model's own number of diffusion steps."""
         return self.network.config.sampler.n_steps
 
+    @property
+    def guided(self) -> bool:
+        """Whether its samples are guided unless a user says otherwise."""
+        return self.network.config.sampler.guided
+
     def forecast(self, n_token: int, n_atom: int, n_msa: int, n_samples: int) -> Forecast:
         """Expected peak memory of a prediction of this size."""
         return forecast(self.network, self.device, n_token, n_atom, n_msa, n_samples)

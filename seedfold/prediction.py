@@ -1,6 +1,7 @@
 """From one query to ranked predictions: prepare, fold, score, write."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from seedfold.data_pipeline.featurize import FeatureOptions, featurize
 from seedfold.data_pipeline.mmcif_tables import Metadata
 from seedfold.data_pipeline.msa import ChainMsa, msa_depth
 from seedfold.data_pipeline.query import Entity, Query
+from seedfold.data_pipeline.restraints import restraints
 from seedfold.data_pipeline.stereochemistry import StereoReport, check
 from seedfold.data_pipeline.structure import Structure, build_structure
 from seedfold.data_pipeline.templates import Template, TemplateError, read_template
 from seedfold.data_pipeline.tokens import tokenize
 from seedfold.inputs import one_letter_sequence
 from seedfold.memory import out_of_memory_as_such
+from seedfold.model.guidance import Guidance, Limits
 from seedfold.models import LoadedModel
 from seedfold.report import PageData, chain_alignments, write_page_data
 from seedfold.scores import Scores, score, summary, write_full_confidences
@@ -39,6 +42,8 @@ class Settings:
     n_samples: int
     n_cycles: int
     n_steps: int
+    guided: bool = False
+    """Keep samples to chemistry while they are made, see `seedfold.model.guidance`."""
     max_parallel_samples: int | None = None
 
 
@@ -182,6 +187,7 @@ def fold(
             options=model.options,
         )
         batch = collate([features]).to(model.device)
+        guide = _guidance(prepared.structure, model) if settings.guided else None
         samples = model.network.predict(
             batch,
             seed=seed,
@@ -191,6 +197,7 @@ def fold(
             max_parallel_samples=settings.max_parallel_samples,
             precision=model.precision,
             on_progress=on_progress,
+            guide=guide,
         )
         unbatched = batch.map(lambda t: t[0])
         found = []
@@ -218,6 +225,12 @@ def fold(
     return found
 
 
+def _guidance(structure: Structure, model: LoadedModel) -> Guidance:
+    fields = dataclasses.asdict(restraints(structure))
+    limits = Limits(**{name: torch.from_numpy(value) for name, value in fields.items()})
+    return Guidance(limits=limits.to(model.device, model.network.dtype))
+
+
 def _refuse_nan(coord: np.ndarray, prepared: Prepared, seed: int, sample: int) -> None:
     if not np.isfinite(coord).all():
         raise FloatingPointError(
@@ -232,7 +245,7 @@ def write_predictions(
     folder: Path,
     model: LoadedModel,
     *,
-    n_cycles: int,
+    settings: Settings,
     pdb: bool = False,
     sdf: bool = False,
     full: bool = False,
@@ -244,7 +257,7 @@ def write_predictions(
         prepared: what was folded.
         folder: must exist.
         model: for the metadata.
-        n_cycles: trunk passes, for the summary.
+        settings: those of the predictions, for the summary.
         pdb: also as PDB.
         sdf: also every ligand as SDF.
         full: also the full PAE, PDE and pLDDT arrays.
@@ -272,8 +285,9 @@ def write_predictions(
             "notes": list(model.notes),
             "seed": prediction.seed,
             "sample": prediction.sample,
+            "guided": settings.guided,
         }
-        numbers = summary(scores, [c.id for c in structure.chains], num_recycles=n_cycles - 1)
+        numbers = summary(scores, [c.id for c in structure.chains], num_recycles=settings.n_cycles - 1)
         _write_json(folder / f"{name}_summary_confidences_{rank}.json", {**words, **numbers})
         content = {"notes": list(model.notes), **prediction.stereo.to_json()}
         _write_json(folder / f"{name}_stereochemistry_{rank}.json", content)

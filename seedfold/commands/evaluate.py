@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seedfold.commands.guidance import Guidance, GuidanceChoice
 from seedfold.commands.prepare import command_line, errors, fail
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def run(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Diffusion steps. Default: the model's.")
     ] = None,
+    guidance: Guidance = GuidanceChoice.auto,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     rank_by: RankBy = None,
     stereochecks: Stereochecks = True,
@@ -169,6 +171,7 @@ def run(
             n_samples=samples,
             n_cycles=cycles,
             n_steps=steps,
+            guided=guidance.guided,
             device=device,
         )
         request = SetRequest(

@@ -5,16 +5,14 @@ doi:10.1093/bioinformatics/btt473): two atoms that are not bonded clash if they 
 sum of their van der Waals radii minus 1.5 Angstrom; bonds and angles are wrong beyond 12 standard
 deviations. A wrong atom of the backbone condemns its residue, one of the side chain the side chain.
 
-Deviations: ideal lengths and angles are those of the CCD's ideal coordinates, of Engh and Huber
-(2001) between residues and for carboxylates, and of Parkinson et al. (1996) and Clowney et al.
-(1996) for phosphates and bases, where the CCD's are off. Within residues the standard deviation of
-a bond is that of its elements, and of every angle 1.68 degrees: the means of the table (of CCP4)
-from which OpenStructure takes each.
+Deviations: ideal lengths and angles are those of `polymer_geometry`. Within residues the standard
+deviation of a bond is that of its elements, and of every angle 1.68 degrees: the means of the table
+(of CCP4) from which OpenStructure takes each.
 """
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from biotite.structure.celllist import CellList
@@ -22,7 +20,8 @@ from jaxtyping import Bool, Float, Int
 
 from seedfold.data_pipeline.chemistry import AMINO_ACIDS
 from seedfold.data_pipeline.components import component
-from seedfold.data_pipeline.ideal_geometry import IdealGeometry, angle, dihedral, ideal_geometry
+from seedfold.data_pipeline.ideal_geometry import angle, dihedral
+from seedfold.data_pipeline.polymer_geometry import link_angles, link_length, residue_geometry
 from seedfold.data_pipeline.structure import Structure
 
 DEVIATIONS = 12.0
@@ -42,40 +41,6 @@ SUGAR_PHOSPHATE = frozenset(
     ["P", "OP1", "OP2", "OP3", "O5'", "C5'", "C4'", "C3'", "C2'", "C1'", "O4'", "O3'", "O2'"]
 )
 
-_NUCLEOTIDES = ("A", "C", "G", "U", "DA", "DC", "DG", "DT")
-_LINK_LENGTHS = {
-    ("O3'", "P"): (1.607, 0.015),
-    ("SG", "SG"): (2.033, 0.016),
-}
-_PEPTIDE_LENGTHS = {"GLY": (1.326, 0.018), "PRO": (1.338, 0.019), "": (1.336, 0.023)}
-"""C-N by the residue that the nitrogen is in."""
-_PEPTIDE_ANGLES = {
-    "": {"CA C N": (117.2, 2.2), "O C N": (122.7, 1.6), "C N CA": (121.7, 2.5)},
-    "GLY": {"CA C N": (116.2, 2.0), "O C N": (123.2, 1.7), "C N CA": (122.3, 2.1)},
-    "PRO trans": {"CA C N": (117.1, 2.8), "O C N": (121.1, 1.9), "C N CA": (119.3, 1.5),
-                  "C N CD": (128.4, 2.1)},
-    "PRO cis": {"CA C N": (117.1, 2.8), "O C N": (121.1, 1.9), "C N CA": (127.0, 2.4),
-                "C N CD": (120.6, 2.2)},
-}  # fmt: skip
-_NUCLEOTIDE_ANGLES = {
-    "O3' P O5'": (104.0, 1.5), "O3' P OP1": (108.0, 3.0), "O3' P OP2": (108.0, 3.0),
-    "C3' O3' P": (120.2, 1.5),
-}  # fmt: skip
-_CARBOXYLATE, _PHOSPHATE = 1.249, 1.485
-_MEASURED_LENGTHS = {
-    "OD1": {"ASP": _CARBOXYLATE}, "OD2": {"ASP": _CARBOXYLATE},
-    "OE1": {"GLU": _CARBOXYLATE}, "OE2": {"GLU": _CARBOXYLATE},
-    "OP1": dict.fromkeys(_NUCLEOTIDES, _PHOSPHATE), "OP2": dict.fromkeys(_NUCLEOTIDES, _PHOSPHATE),
-}  # fmt: skip
-"""Terminal oxygen -> residue -> length of its bond, Angstrom."""
-_ADENINE = {"C2 N3 C4": 110.6, "N1 C2 N3": 129.3, "N3 C4 C5": 126.8, "N3 C4 N9": 127.4}
-_GUANINE = {"C2 N3 C4": 111.9, "N3 C4 C5": 128.6, "N3 C4 N9": 126.0, "C5 C6 O6": 128.6,
-            "C5 C6 N1": 111.5}  # fmt: skip
-_MEASURED_ANGLES = {
-    **dict.fromkeys(("A", "DA"), _ADENINE), **dict.fromkeys(("G", "DG"), _GUANINE),
-    "U": {"N1 C2 N3": 114.9, "C2 N3 C4": 127.0},
-}  # fmt: skip
-_BACKBONE_ANGLES = {"P O5' C5'": 120.9, "OP1 P OP2": 119.6, "OP1 P O5'": 108.0, "OP2 P O5'": 108.0}
 _CHECKED = frozenset([*AMINO_ACIDS.values(), *_NUCLEOTIDES]) - {"UNK"}
 _BLOCK = 4096
 _MOST_CELLS = 1_000_000
@@ -196,26 +161,10 @@ def _clashes(residues: _Residues) -> Int[np.ndarray, "n 2"]:
 
 
 @functools.cache
-def _ideal(name: str) -> IdealGeometry:
-    """Of a standard residue in a polymer at neutral pH; the CCD's is that of the free acid."""
-    ideal, atoms = ideal_geometry(component(name)), component(name).atom_names
-    lengths, degrees = ideal.lengths.copy(), ideal.degrees.copy()
-    for n, ends in enumerate(ideal.bonds.tolist()):
-        for oxygen in (atoms[i] for i in ends):
-            lengths[n] = _MEASURED_LENGTHS.get(oxygen, {}).get(name, lengths[n])
-    measured = _MEASURED_ANGLES.get(name, {}) | (_BACKBONE_ANGLES if name in _NUCLEOTIDES else {})
-    for n, ends in enumerate(ideal.angles.tolist()):
-        three = [atoms[i] for i in ends]
-        for key in (" ".join(three), " ".join(three[::-1])):
-            degrees[n] = measured.get(key, degrees[n])
-    return replace(ideal, lengths=lengths, degrees=degrees)
-
-
-@functools.cache
 def _length_limits(name: str) -> Float[np.ndarray, " N_bond"]:
     """Largest deviation of every bond within a residue, Angstrom."""
     elements = component(name).elements
-    kinds = ("".join(sorted((elements[i], elements[j]))) for i, j in _ideal(name).bonds.tolist())
+    kinds = ("".join(sorted((elements[i], elements[j]))) for i, j in residue_geometry(component(name)).bonds.tolist())
     least = min(LENGTH_DEVIATIONS.values())
     return DEVIATIONS * np.array([LENGTH_DEVIATIONS.get(kind, least) for kind in kinds])
 
@@ -227,7 +176,7 @@ def _by_name(residues: _Residues) -> Iterator[tuple[str, np.ndarray]]:
 
 def _bad_bonds(residues: _Residues) -> Iterator[Int[np.ndarray, "n 2"]]:
     for name, rows in _by_name(residues):
-        ideal, limit = _ideal(name), np.tile(_length_limits(name), len(rows))
+        ideal, limit = residue_geometry(component(name)), np.tile(_length_limits(name), len(rows))
         ends = rows[:, ideal.bonds].reshape(-1, 2)
         length = np.linalg.norm(residues.x[ends[:, 0]] - residues.x[ends[:, 1]], axis=1)
         off = np.abs(length - np.tile(ideal.lengths, len(rows))) > limit
@@ -241,17 +190,14 @@ def _bad_bonds(residues: _Residues) -> Iterator[Int[np.ndarray, "n 2"]]:
 
 def _link_length(residues: _Residues, i: int, j: int) -> tuple[float, float] | None:
     """Ideal length of a bond between residues and its standard deviation, if it is known."""
-    names = str(residues.atoms.atom_name[i]), str(residues.atoms.atom_name[j])
-    if names == ("C", "N"):
-        after = residues.names[residues.number[j]]
-        return _PEPTIDE_LENGTHS.get(after, _PEPTIDE_LENGTHS[""])
-    return _LINK_LENGTHS.get(names)
+    names = residues.atoms.atom_name
+    return link_length(str(names[i]), str(names[j]), residues.names[residues.number[j]])
 
 
 def _bad_angles(residues: _Residues) -> Iterator[Int[np.ndarray, "n 3"]]:
     limit = DEVIATIONS * ANGLE_DEVIATION
     for name, rows in _by_name(residues):
-        ideal = _ideal(name)
+        ideal = residue_geometry(component(name))
         places = rows[:, ideal.angles].reshape(-1, 3)
         off = np.abs(angle(residues.x[places]) - np.tile(ideal.degrees, len(rows))) > limit
         yield places[off & (places >= 0).all(axis=1)]
@@ -263,9 +209,8 @@ def _bad_link_angles(residues: _Residues, i: int, j: int) -> Iterator[np.ndarray
     """Angles about the bond from residue of `i` to that of `j`."""
     before, after = int(residues.number[i]), int(residues.number[j])
     names = str(residues.atoms.atom_name[i]), str(residues.atoms.atom_name[j])
-    ideals = _NUCLEOTIDE_ANGLES if names == ("O3'", "P") else {}
-    if names == ("C", "N"):
-        ideals = _PEPTIDE_ANGLES[_peptide_type(residues, before, after)]
+    name = residues.names[after]
+    ideals = link_angles(*names, name, cis=name == "PRO" and _is_cis(residues, before, after))
     for three, (degrees, deviation) in ideals.items():
         a, b, c = three.split()
         if b == names[0]:
@@ -279,12 +224,7 @@ def _bad_link_angles(residues: _Residues, i: int, j: int) -> Iterator[np.ndarray
             yield places
 
 
-def _peptide_type(residues: _Residues, before: int, after: int) -> str:
-    name = residues.names[after]
-    if name != "PRO":
-        return name if name in _PEPTIDE_ANGLES else ""
+def _is_cis(residues: _Residues, before: int, after: int) -> bool:
     ends = (before, "CA"), (before, "C"), (after, "N"), (after, "CA")
     places = [residues.place.get(end, -1) for end in ends]
-    if min(places) < 0:
-        return ""
-    return "PRO cis" if abs(dihedral(residues.x[places][None])[0]) < 90 else "PRO trans"
+    return min(places) >= 0 and bool(abs(dihedral(residues.x[places][None])[0]) < 90)

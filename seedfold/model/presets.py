@@ -63,7 +63,8 @@ def seedfold(
 def nano() -> SeedFold.Config:
     """A SeedFold-Linear that folds in seconds on a laptop; the default of `seedfold predict`.
 
-    Its atoms carry vectors, which SeedFold's do not: few examples have to teach it geometry.
+    Its atoms carry vectors, which SeedFold's do not: few examples have to teach it geometry. What
+    they do not teach, guidance makes good.
     """
     return _small(
         c_s=128,
@@ -78,6 +79,7 @@ def nano() -> SeedFold.Config:
         n_cycles=1,
         atom_mixer=LocalVectors.Config(),
         n_decoder_blocks=2,
+        guided=True,
     )
 
 
@@ -113,6 +115,7 @@ def _small(
     n_cycles: int,
     atom_mixer: LocalWindow.Config,
     n_decoder_blocks: int,
+    guided: bool = False,
 ) -> SeedFold.Config:
     attention = GatedTriangleAttention.Config(c_head=c_head)
     pair = PairBlock.Config(triangle_attention=attention)
@@ -142,7 +145,7 @@ def _small(
             n_encoder_blocks=1,
             n_decoder_blocks=n_decoder_blocks,
         ),
-        sampler=SamplerConfig(n_steps=50),
+        sampler=SamplerConfig(n_steps=50, guided=guided),
         confidence=ConfidenceHead.Config(
             pairformer=PairformerStack.Config(n_blocks=1, n_heads=8, pair=pair), s_norm=True
         ),

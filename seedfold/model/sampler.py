@@ -19,6 +19,8 @@ from seedfold.model.diffusion import SIGMA_DATA
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_noisy [B N_sample N_atom 3], t_hat [B 1]) -> x_denoised, all in Angstrom."""
+Guide = Callable[[Tensor, float], Tensor]
+"""(x_denoised [B N_sample N_atom 3], noise level) -> the same, moved; at level 0 the last time."""
 OnStep = Callable[[int, int], None]
 """Told (steps done, steps in all) after every step."""
 
@@ -29,6 +31,7 @@ class SamplerConfig:
 
     `end_at_zero` replaces the last noise level by 0, as Protenix does; `go_on_to_zero` adds 0 after
     it, one more call of the denoiser. `shared_start`: all samples of a seed start from one noise.
+    `guided`: what the network was made for, see `seedfold.model.guidance`; a caller may differ.
     """
 
     n_steps: int = 200
@@ -43,6 +46,7 @@ class SamplerConfig:
     noise_scale: float = 1.003
     step_scale: float = 1.5
     translation_scale: float = 1.0
+    guided: bool = False
 
 
 def noise_schedule(config: SamplerConfig, n_steps: int) -> list[float]:
@@ -127,6 +131,7 @@ def sample_diffusion(
     n_steps: int,
     dtype: torch.dtype = torch.float32,
     on_step: OnStep | None = None,
+    guide: Guide | None = None,
 ) -> Float[Tensor, "B N_sample N_atom 3"]:
     """Algorithm 18 for the samples whose random numbers are `draws`, [example][sample]."""
     batch = _Batch(draws, atom_mask, dtype)
@@ -140,7 +145,10 @@ def sample_diffusion(
         added = config.noise_scale * (t_hat**2 - previous**2) ** 0.5
         x_noisy = x + added * batch.normal()
         x_denoised = denoise(x_noisy, x.new_full((x.shape[0], 1), t_hat))
+        if guide is not None:
+            x_denoised = guide(x_denoised, t_hat)
         x = x_noisy + config.step_scale * (level - t_hat) * (x_noisy - x_denoised) / t_hat
         if on_step is not None:
             on_step(i + 1, len(levels) - 1)
+    x = x if guide is None else guide(x, 0.0)
     return x * atom_mask[:, None, :, None]

@@ -24,6 +24,7 @@ from seedfold.model.diffusion import DiffusionModule
 from seedfold.model.embedding import InputFeatureEmbedder
 from seedfold.model.sampler import (
     Draws,
+    Guide,
     OnStep,
     SamplerConfig,
     sample_diffusion,
@@ -121,6 +122,7 @@ class SeedFold(nn.Module):
         seed: int,
         max_parallel_samples: int | None = None,
         on_step: OnStep | None = None,
+        guide: Guide | None = None,
     ) -> Float[Tensor, "B N_sample N_atom 3"]:
         """Samples structures; sample k is the same whatever `n_samples` and the parallelism are."""
         prepared = self.diffusion_module.prepare(f.to(self.dtype), state.s_inputs, state.s, state.z)
@@ -138,6 +140,7 @@ class SeedFold(nn.Module):
                     n_steps,
                     self.dtype,
                     _part_of(on_step, i, len(starts)),
+                    guide,
                 )
             )
         return torch.cat(x, 1)
@@ -153,6 +156,7 @@ class SeedFold(nn.Module):
         max_parallel_samples: int | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
         on_progress: OnProgress | None = None,
+        guide: Guide | None = None,
     ) -> Iterator[Sample]:
         """Algorithm 1. Yields the samples one by one, so that logits need not be kept.
 
@@ -165,6 +169,7 @@ class SeedFold(nn.Module):
             max_parallel_samples: samples denoised at a time, for memory; all where None.
             precision: of the trunk and the confidence Pairformer; the rest runs in `dtype`.
             on_progress: told how far each stage is.
+            guide: moves every guess of the structure (`seedfold.model.guidance`).
         """
         n_cycles = n_cycles or self.config.n_cycles
         report = on_progress or (lambda stage, done, total: None)
@@ -188,6 +193,7 @@ class SeedFold(nn.Module):
                 seed=seed,
                 max_parallel_samples=max_parallel_samples,
                 on_step=lambda done, total: report("diffusion", done, total),
+                guide=guide,
             )
         for k in range(n_samples):
             # Entered for every sample, so that the caller's grad mode is its own in between.

@@ -205,7 +205,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     found = fold(model, prepared, 7, settings, lambda *_: None)
     out = folder / "q"
     out.mkdir()
-    write_predictions(found, prepared, out, model, n_cycles=1, full=True)
+    write_predictions(found, prepared, out, model, settings=settings, full=True)
     chains = prepared.structure.chains
     pae = tuple(p.scores.pae.cpu().numpy() for p in found)
     data = PageData.of(

@@ -1,0 +1,171 @@
+"""Samples that keep to chemistry: projection onto limits of distances and volumes.
+
+Whenever the network has guessed a structure, the guess is moved, by little, until its bonds, angles,
+planes and hands are within limits and no atoms overlap; sampling goes on from there. It is the
+constraint projection of position-based dynamics (Mueller et al. 2007,
+doi:10.1016/j.jvcir.2007.01.005), all constraints at a time and with momentum: a violated limit moves
+its atoms along its gradient as far as it needs, an atom that several limits move goes by their mean.
+So there is no force constant to choose, and a structure within all limits stays as it is. Peers
+guide by gradients of potentials (Boltz-1x, Protenix).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_EPS = 1e-6
+_SKIN = 1.0
+"""Angstrom: atoms that are this much further apart than allowed may come to overlap in a call."""
+_BLOCK = 1024
+_NEVER = 2**62
+"""Key of a pair that no structure has, so that `Limits.near` is never exhausted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a structure has to keep to; Angstrom and cubic Angstrom.
+
+    The fields are those of `seedfold.data_pipeline.restraints.Restraints`, as tensors.
+    """
+
+    pairs: Int[Tensor, "N_pair 2"]
+    least: Float[Tensor, " N_pair"]
+    most: Float[Tensor, " N_pair"]
+    quads: Int[Tensor, "N_quad 4"]
+    least_volume: Float[Tensor, " N_quad"]
+    most_volume: Float[Tensor, " N_quad"]
+    radii: Float[Tensor, " N_atom"]
+    near: Int[Tensor, " N_near"]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Limits":
+        """The same elsewhere; `dtype` is that of the coordinates."""
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            moved[field.name] = value.to(device, dtype if value.is_floating_point() else None)
+        return Limits(**moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """Moves the guesses at one molecule to within `limits`, from noise of `begin` Angstrom down.
+
+    At higher noise a guess is the mean of many structures, which has no bonds that could be mended.
+    """
+
+    limits: Limits
+    begin: float = 16.0
+    n_iterations: int = 20
+    n_last: int = 200
+    """Of the last call, at no noise."""
+    step: float = 1.3
+    momentum: float = 0.95
+
+    def __call__(
+        self, x: Float[Tensor, "1 N_sample N_atom 3"], t_hat: float
+    ) -> Float[Tensor, "1 N_sample N_atom 3"]:
+        """Projects what was guessed at noise level `t_hat`, Angstrom."""
+        if x.shape[0] != 1 or x.shape[2] != len(self.limits.radii):
+            raise ValueError(
+                f"guidance: found coordinates of shape {tuple(x.shape)}; expected one example of "
+                f"{len(self.limits.radii)} atoms"
+            )
+        if t_hat > self.begin:
+            return x
+        return self.project(x[0], self.n_iterations if t_hat else self.n_last)[None]
+
+    def project(
+        self, x: Float[Tensor, "N_sample N_atom 3"], n_iterations: int
+    ) -> Float[Tensor, "N_sample N_atom 3"]:
+        """Moves all samples towards the limits, each by itself."""
+        limits, (n_sample, n_atom, _) = self.limits, x.shape
+        first = n_atom * torch.arange(n_sample, device=x.device)[:, None, None]
+        close, apart = self._close_pairs(x)
+        pairs = torch.cat([(limits.pairs + first).flatten(0, 1), close])
+        least = torch.cat([limits.least.repeat(n_sample), apart])
+        most = torch.cat([limits.most.repeat(n_sample), torch.full_like(apart, torch.inf)])
+        quads = (limits.quads + first).flatten(0, 1)
+        least_volume = limits.least_volume.repeat(n_sample)
+        most_volume = limits.most_volume.repeat(n_sample)
+        atoms = torch.cat([pairs.flatten(), quads.flatten()])
+        points = x.flatten(0, 1)
+        speed = torch.zeros_like(points)
+        for _ in range(n_iterations):
+            moves = torch.cat(
+                [
+                    _pair_moves(points, pairs, least, most).flatten(0, 1),
+                    _volume_moves(points, quads, least_volume, most_volume).flatten(0, 1),
+                ]
+            )
+            speed = self.momentum * speed + self.step * _mean_moves(atoms, moves, len(points))
+            points = points + speed
+        return points.reshape(x.shape)
+
+    def _close_pairs(
+        self, x: Float[Tensor, "N_sample N_atom 3"]
+    ) -> tuple[Int[Tensor, "n 2"], Float[Tensor, " n"]]:
+        """Atoms that overlap or soon may, numbered through all samples; how far apart they belong.
+
+        Those joined by up to three bonds are left to the limits of their own.
+        """
+        radii, n_atom = self.limits.radii, x.shape[1]
+        bonded = torch.cat([self.limits.near, self.limits.near.new_tensor([_NEVER])])
+        pairs, apart = [], []
+        for k, points in enumerate(x):
+            for start in range(0, n_atom, _BLOCK):
+                least = radii[start : start + _BLOCK, None] + radii[start:]
+                distance = torch.cdist(points[start : start + _BLOCK], points[start:])
+                i, j = torch.nonzero((distance < least + _SKIN).triu(1), as_tuple=True)
+                keys = (i + start) * n_atom + j + start
+                free = bonded[torch.searchsorted(bonded, keys)] != keys
+                pairs.append(torch.stack([i[free], j[free]], -1) + start + k * n_atom)
+                apart.append(least[i[free], j[free]])
+        return torch.cat(pairs), torch.cat(apart)
+
+
+def _pair_moves(
+    x: Float[Tensor, "N 3"],
+    pairs: Int[Tensor, "n 2"],
+    least: Float[Tensor, " n"],
+    most: Float[Tensor, " n"],
+) -> Float[Tensor, "n 2 3"]:
+    """How the atoms of each pair have to move for their distance to be at the nearest limit."""
+    line = x[pairs[:, 0]] - x[pairs[:, 1]]
+    distance = line.norm(dim=-1)
+    excess = distance - torch.minimum(torch.maximum(distance, least), most)
+    move = (0.5 * excess / distance.clamp_min(_EPS))[:, None] * line
+    return torch.stack([-move, move], 1)
+
+
+def _volume_moves(
+    x: Float[Tensor, "N 3"],
+    quads: Int[Tensor, "n 4"],
+    least: Float[Tensor, " n"],
+    most: Float[Tensor, " n"],
+) -> Float[Tensor, "n 4 3"]:
+    """The same for four atoms and their signed volume, to first order."""
+    a, b, c = (x[quads[:, k]] - x[quads[:, 0]] for k in (1, 2, 3))
+    cross = torch.linalg.cross
+    grad = torch.stack([cross(b, c), cross(c, a), cross(a, b)], 1)
+    volume = (a * grad[:, 0]).sum(-1)
+    excess = volume - torch.minimum(torch.maximum(volume, least), most)
+    grad = torch.cat([-grad.sum(1, keepdim=True), grad], 1)
+    size = (grad**2).sum((-1, -2)).clamp_min(_EPS)
+    return -(excess / size)[:, None, None] * grad
+
+
+def _mean_moves(
+    atoms: Int[Tensor, " n"], moves: Float[Tensor, "n 3"], n_atom: int
+) -> Float[Tensor, "N 3"]:
+    """Mean of those moves of each atom that are none of zero."""
+    moved = (moves != 0).any(-1, keepdim=True).to(moves.dtype)
+    total = moves.new_zeros(n_atom, 4)
+    rows = torch.cat([moves, moved], -1)
+    if total.is_cuda:  # There index_add_ adds in any order; this sorts first.
+        total.index_put_((atoms,), rows, accumulate=True)
+    else:
+        total.index_add_(0, atoms, rows)
+    return total[:, :3] / total[:, 3:].clamp_min(1)
