@@ -12,7 +12,7 @@ from dataclasses import replace
 from seedfold.data_pipeline.components import Component
 from seedfold.data_pipeline.ideal_geometry import IdealGeometry, ideal_geometry
 
-_NUCLEOTIDES = ("A", "C", "G", "U", "DA", "DC", "DG", "DT")
+NUCLEOTIDES = ("A", "C", "G", "U", "DA", "DC", "DG", "DT")
 _LINK_LENGTHS = {
     ("O3'", "P"): (1.607, 0.015),
     ("SG", "SG"): (2.033, 0.016),
@@ -35,7 +35,7 @@ _CARBOXYLATE, _PHOSPHATE = 1.249, 1.485
 _MEASURED_LENGTHS = {
     "OD1": {"ASP": _CARBOXYLATE}, "OD2": {"ASP": _CARBOXYLATE},
     "OE1": {"GLU": _CARBOXYLATE}, "OE2": {"GLU": _CARBOXYLATE},
-    "OP1": dict.fromkeys(_NUCLEOTIDES, _PHOSPHATE), "OP2": dict.fromkeys(_NUCLEOTIDES, _PHOSPHATE),
+    "OP1": dict.fromkeys(NUCLEOTIDES, _PHOSPHATE), "OP2": dict.fromkeys(NUCLEOTIDES, _PHOSPHATE),
 }  # fmt: skip
 """Terminal oxygen -> residue -> length of its bond, Angstrom."""
 _ADENINE = {"C2 N3 C4": 110.6, "N1 C2 N3": 129.3, "N3 C4 C5": 126.8, "N3 C4 N9": 127.4}
@@ -56,7 +56,7 @@ def residue_geometry(component: Component) -> IdealGeometry:
     for n, ends in enumerate(ideal.bonds.tolist()):
         for oxygen in (atoms[i] for i in ends):
             lengths[n] = _MEASURED_LENGTHS.get(oxygen, {}).get(name, lengths[n])
-    measured = _MEASURED_ANGLES.get(name, {}) | (_BACKBONE_ANGLES if name in _NUCLEOTIDES else {})
+    measured = _MEASURED_ANGLES.get(name, {}) | (_BACKBONE_ANGLES if name in NUCLEOTIDES else {})
     for n, ends in enumerate(ideal.angles.tolist()):
         three = [atoms[i] for i in ends]
         for key in (" ".join(three), " ".join(three[::-1])):

@@ -2,8 +2,8 @@
 
 Distances hold bonds (1-2), angles (1-3), peptides and double bonds (1-4) and keep everything else
 apart; signed volumes of four atoms hold hands and planes. Ideal values are those of
-`polymer_geometry`; limits are as wide as good crystal structures are about them, so that a structure
-which is right is left as it is. Units: Angstrom, cubic Angstrom.
+`polymer_geometry`; limits are as wide as good crystal structures are about them, so that what is
+right is left as it is. Units: Angstrom, cubic Angstrom.
 """
 
 from collections import defaultdict
@@ -33,7 +33,8 @@ LINK_TOLERANCE = 0.1
 COORDINATION_TOLERANCE = 0.4
 ANGLE_TOLERANCE = 5.0
 """Degrees; the limits of the distance between the ends follow."""
-DOUBLE_BOND_TOLERANCE = 0.15
+SHAPE_TOLERANCE = 0.1
+"""Of the distances across an aromatic ring or a double bond."""
 FLATNESS = 0.25
 """Cubic Angstrom: four atoms of a plane; a trigonal atom may be 0.05 Angstrom out of it."""
 PEPTIDE_FLATNESS = 0.6
@@ -46,8 +47,9 @@ OVERLAP = 0.8
 """How far van der Waals radii may overlap: in good structures hydrogen bonds do by 0.6."""
 _METAL_RADIUS, _SULPHUR_RADIUS = 0.7, 1.0
 """Of what may come nearer: coordination, and disulphides that the query does not name."""
-_ENDS_APART = 2.2
-"""Least distance of atoms joined to one atom, where no ideal angle is known."""
+_NEAR_APART = 2.2
+"""Least distance of atoms that two or three bonds join and no other term holds, unless their ideal
+is nearer."""
 _JOINT_ATOMS = ("CA", "C", "O", "N", "CD", "C3'", "O3'", "P", "O5'", "OP1", "OP2")
 
 
@@ -60,6 +62,9 @@ class Restraints:
     most: Float[np.ndarray, " N_pair"]
     quads: Int[np.ndarray, "N_quad 4"]
     """See `ideal_geometry.signed_volume`."""
+    side: Int[np.ndarray, " N_quad"]
+    """The pair that has to be right before a plane counts: else it would hold the wrong isomer of
+    a peptide or double bond as fast as the right one. -1 = none."""
     least_volume: Float[np.ndarray, " N_quad"]
     most_volume: Float[np.ndarray, " N_quad"]
     radii: Float[np.ndarray, " N_atom"]
@@ -75,32 +80,40 @@ def restraints(structure: Structure) -> Restraints:
 
 class _Restraints:
     def __init__(self, structure: Structure):
+        self.structure = structure
         self.atoms: AtomArray = structure.atoms
         assert self.atoms.bonds is not None
         self.bonds = self.atoms.bonds
         self.links = links_between_residues(self.atoms)
         self.pairs: dict[tuple[int, int], tuple[float, float]] = {}
         self.quads: dict[tuple[int, ...], tuple[float, float]] = {}
+        self.sides: dict[tuple[int, ...], tuple[int, int]] = {}
         self.lengths: dict[tuple[int, int], float] = {}
         self.partners: dict[int, list[int]] = defaultdict(list)
         for i, j, _ in self.links.tolist():
             self.partners[i].append(j)
             self.partners[j].append(i)
-        for code, rows in residue_tables(structure).items():
+        tables = residue_tables(structure)
+        for code, rows in tables.items():
             self._add_residues(structure.components[code], rows)
         self._add_links()
+        self._keep_apart(tables)
 
     def done(self) -> Restraints:
         radii = vdw_radii(self.atoms) - OVERLAP / 2
         radii[np.isin(self.atoms.element, list(METALS))] = _METAL_RADIUS
         radii[(self.atoms.atom_name == "SG") & (self.atoms.element == "S")] = _SULPHUR_RADIUS
         limits = np.array(list(self.pairs.values())).reshape(-1, 2)
+        rows = {pair: n for n, pair in enumerate(self.pairs)}
         volumes = np.array(list(self.quads.values())).reshape(-1, 2)
         return Restraints(
             pairs=np.array(list(self.pairs), dtype=np.int64).reshape(-1, 2),
             least=limits[:, 0],
             most=limits[:, 1],
             quads=np.array(list(self.quads), dtype=np.int64).reshape(-1, 4),
+            side=np.array(
+                [rows.get(self.sides.get(q, ()), -1) for q in self.quads], dtype=np.int64
+            ),
             least_volume=volumes[:, 0],
             most_volume=volumes[:, 1],
             radii=radii,
@@ -112,6 +125,12 @@ class _Restraints:
 
     def _flat(self, quad: tuple[int, ...], by: float = FLATNESS) -> None:
         self.quads[quad] = -by, by
+
+    def _isomer(self, quad: tuple[int, ...], flat: float, least: float, most: float) -> None:
+        """Four atoms of a plane, the outer ones at a distance that tells cis from trans."""
+        self._flat(quad, flat)
+        self._pair(quad[0], quad[3], least, most)
+        self.sides[quad] = min(quad[0], quad[3]), max(quad[0], quad[3])
 
     def _bond(self, i: int, j: int, length: float, tolerance: float) -> None:
         self.lengths[i, j] = self.lengths[j, i] = length
@@ -134,12 +153,13 @@ class _Restraints:
             corners = np.array(list(combinations(ring, 4)), dtype=np.int64)
             for quad, _ in _terms(rows, corners.reshape(-1, 4), np.zeros(len(corners))):
                 self._flat(quad)
-        ends = component.coord[ideal.double]
-        apart = np.linalg.norm(ends[:, 0] - ends[:, 3], axis=-1)
-        for quad, distance in _terms(rows, ideal.double, apart):
-            self._flat(quad)
-            tolerance = DOUBLE_BOND_TOLERANCE
-            self._pair(quad[0], quad[3], distance - tolerance, distance + tolerance)
+            across = np.array(list(combinations(ring, 2)), dtype=np.int64)
+            for pair, distance in _terms(rows, across, _distances(component, across)):
+                limits = distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE
+                self.pairs.setdefault((min(pair), max(pair)), limits)
+        across = _distances(component, ideal.double[:, [0, 3]])
+        for quad, distance in _terms(rows, ideal.double, across):
+            self._isomer(quad, FLATNESS, distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE)
         trigonal = with_partners(rows, ideal.trigonal, ideal.trigonal[:, 0], self.partners)
         for quad in trigonal[(trigonal >= 0).all(-1)].tolist():
             self._flat(tuple(quad))
@@ -148,6 +168,26 @@ class _Restraints:
             if min(quad) >= 0:
                 least, most = sorted(share * float(volume) for share in HANDEDNESS)
                 self.quads[tuple(quad)] = least, most
+
+    def _keep_apart(self, tables: dict[str, Int[np.ndarray, "N_residue N"]]) -> None:
+        """Limits for neighbours in the graph that have none yet; they are not in `radii`'s care."""
+        n_atom = len(self.atoms)
+        ideal, residue, first = np.full((n_atom, 3), np.nan), np.full(n_atom, -1), 0
+        for code, rows in tables.items():
+            numbers = np.arange(first, first + len(rows))[:, None].repeat(rows.shape[1], axis=1)
+            there, first = rows >= 0, first + len(rows)
+            residue[rows[there]] = numbers[there]
+            coord = np.broadcast_to(self.structure.components[code].coord, (*rows.shape, 3))
+            ideal[rows[there]] = coord[there]
+        metal = np.isin(self.atoms.element, list(METALS))
+        i, j = np.divmod(near_in_graph(self.bonds), n_atom)
+        use = (i < j) & ~metal[i] & ~metal[j]
+        i, j = i[use], j[use]
+        own = np.linalg.norm(ideal[i] - ideal[j], axis=-1) - SHAPE_TOLERANCE
+        known = (residue[i] == residue[j]) & np.isfinite(own)
+        least = np.where(known, np.fmin(own, _NEAR_APART), _NEAR_APART)
+        for pair, distance in zip(zip(i.tolist(), j.tolist(), strict=True), least, strict=True):
+            self.pairs.setdefault(pair, (float(distance), np.inf))
 
     def _add_links(self) -> None:
         atoms = self.atoms
@@ -164,10 +204,6 @@ class _Restraints:
             )
             names = str(atoms.atom_name[i]), str(atoms.atom_name[j]), str(atoms.res_name[j])
             self._add_joint(names, before, after)
-        for centre in np.unique(self.links[:, :2]).tolist():
-            around = self.bonds.get_bonds(centre)[0].tolist()
-            for i, j in combinations(sorted(around), 2):
-                self.pairs.setdefault((i, j), (_ENDS_APART, np.inf))
 
     def _add_link(self, i: int, j: int, coordination: bool) -> None:
         atoms = self.atoms
@@ -198,12 +234,17 @@ class _Restraints:
         if names[:2] == ("C", "N"):
             omega = before["CA"], before["C"], after["N"], after["CA"]
             if None not in omega:
-                self._flat(omega, PEPTIDE_FLATNESS)
-                if residue != "PRO":
-                    self._pair(omega[0], omega[3], TRANS)
+                if residue == "PRO":
+                    self._flat(omega, PEPTIDE_FLATNESS)
+                else:
+                    self._isomer(omega, PEPTIDE_FLATNESS, TRANS, np.inf)
             proline = after["N"], before["C"], after["CA"], after["CD"]
             if residue == "PRO" and None not in proline:
                 self._flat(proline)
+
+
+def _distances(component: Component, pairs: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+    return np.linalg.norm(component.coord[pairs[:, 0]] - component.coord[pairs[:, 1]], axis=-1)
 
 
 def _terms(

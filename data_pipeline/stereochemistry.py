@@ -1,14 +1,13 @@
 """Checks a set of coordinates against the chemistry that it should show.
 
 For every residue: handedness of stereocentres, E/Z of double bonds, bond lengths and angles, flat
-rings and flat trigonal atoms, all against the ideal geometry of its component (`ideal_geometry`).
+rings and flat trigonal atoms, all against the ideal geometry of its component (`polymer_geometry`).
 Between residues: lengths of the bonds that join them and the torsion of peptide bonds. Over all:
 atoms that are too close (`clashes`). The limits below are meant to pass good crystal structures and
 to catch what is chemically wrong, not to grade refinement; each is stated with its unit.
 """
 
 import dataclasses
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from seedfold.data_pipeline.ideal_geometry import (
     covalent_length,
     dihedral,
     height,
-    ideal_geometry,
     signed_volume,
     warp,
 )
+from seedfold.data_pipeline.polymer_geometry import residue_geometry
 from seedfold.data_pipeline.structure import Structure
 
 LENGTH_TOLERANCE = 0.2
@@ -221,7 +220,7 @@ def _residue_terms(structure: Structure, x: np.ndarray, links: np.ndarray) -> It
         partners[i].append(j)
         partners[j].append(i)
     for code, rows in residue_tables(structure).items():
-        ideal = _ideal(structure.components[code])
+        ideal = residue_geometry(structure.components[code])
         yield from _component_terms(ideal, rows, x)
         chiral = with_partners(rows, ideal.chiral, ideal.centres, partners)
         centres = rows[:, ideal.centres].reshape(-1, 1)
@@ -229,9 +228,6 @@ def _residue_terms(structure: Structure, x: np.ndarray, links: np.ndarray) -> It
         trigonal = with_partners(rows, ideal.trigonal, ideal.trigonal[:, 0], partners)
         flat = np.zeros(len(trigonal))
         yield _measured("trigonal_atoms", trigonal, flat, x, height, TRIGONAL_TOLERANCE)
-
-
-_ideal = functools.lru_cache(maxsize=1024)(ideal_geometry)
 
 
 def _component_terms(ideal: IdealGeometry, rows: np.ndarray, x: np.ndarray) -> Iterator[_Terms]:

@@ -33,6 +33,11 @@ from seedfold.report import PageData, chain_alignments, write_page_data
 from seedfold.scores import Scores, score, summary, write_full_confidences
 
 OnProgress = Callable[[str, int, int], None]
+GUIDED = (
+    "guided: bonds, angles, planes, hands and distances of atoms were kept within limits while "
+    "sampling; that they are right says nothing about the fold"
+)
+"""Stands in structures and reports of their chemistry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +271,8 @@ def write_predictions(
         InputError: if the structure does not fit into the PDB format.
     """
     structure, name = prepared.structure, prepared.query.name
-    metadata = Metadata(version=__version__, model=model.label, notes=model.notes)
+    notes = (*model.notes, *((GUIDED,) if settings.guided else ()))
+    metadata = Metadata(version=__version__, model=model.label, notes=notes)
     for rank, prediction in enumerate(predictions):
         stem = f"{name}_model_{rank}"
         coord, scores = prediction.coord, prediction.scores
@@ -287,9 +293,11 @@ def write_predictions(
             "sample": prediction.sample,
             "guided": settings.guided,
         }
-        numbers = summary(scores, [c.id for c in structure.chains], num_recycles=settings.n_cycles - 1)
+        numbers = summary(
+            scores, [c.id for c in structure.chains], num_recycles=settings.n_cycles - 1
+        )
         _write_json(folder / f"{name}_summary_confidences_{rank}.json", {**words, **numbers})
-        content = {"notes": list(model.notes), **prediction.stereo.to_json()}
+        content = {"notes": list(notes), **prediction.stereo.to_json()}
         _write_json(folder / f"{name}_stereochemistry_{rank}.json", content)
     write_page_data(folder, name, _page_data(predictions, prepared))
     with (folder / "ranking_scores.csv").open("w", newline="") as file:

@@ -21,7 +21,12 @@ from jaxtyping import Bool, Float, Int
 from seedfold.data_pipeline.chemistry import AMINO_ACIDS
 from seedfold.data_pipeline.components import component
 from seedfold.data_pipeline.ideal_geometry import angle, dihedral
-from seedfold.data_pipeline.polymer_geometry import link_angles, link_length, residue_geometry
+from seedfold.data_pipeline.polymer_geometry import (
+    NUCLEOTIDES,
+    link_angles,
+    link_length,
+    residue_geometry,
+)
 from seedfold.data_pipeline.structure import Structure
 
 DEVIATIONS = 12.0
@@ -41,7 +46,7 @@ SUGAR_PHOSPHATE = frozenset(
     ["P", "OP1", "OP2", "OP3", "O5'", "C5'", "C4'", "C3'", "C2'", "C1'", "O4'", "O3'", "O2'"]
 )
 
-_CHECKED = frozenset([*AMINO_ACIDS.values(), *_NUCLEOTIDES]) - {"UNK"}
+_CHECKED = frozenset([*AMINO_ACIDS.values(), *NUCLEOTIDES]) - {"UNK"}
 _BLOCK = 4096
 _MOST_CELLS = 1_000_000
 
@@ -164,7 +169,10 @@ def _clashes(residues: _Residues) -> Int[np.ndarray, "n 2"]:
 def _length_limits(name: str) -> Float[np.ndarray, " N_bond"]:
     """Largest deviation of every bond within a residue, Angstrom."""
     elements = component(name).elements
-    kinds = ("".join(sorted((elements[i], elements[j]))) for i, j in residue_geometry(component(name)).bonds.tolist())
+    kinds = (
+        "".join(sorted((elements[i], elements[j])))
+        for i, j in residue_geometry(component(name)).bonds.tolist()
+    )
     least = min(LENGTH_DEVIATIONS.values())
     return DEVIATIONS * np.array([LENGTH_DEVIATIONS.get(kind, least) for kind in kinds])
 

@@ -1,12 +1,12 @@
 """Samples that keep to chemistry: projection onto limits of distances and volumes.
 
-Whenever the network has guessed a structure, the guess is moved, by little, until its bonds, angles,
-planes and hands are within limits and no atoms overlap; sampling goes on from there. It is the
-constraint projection of position-based dynamics (Mueller et al. 2007,
-doi:10.1016/j.jvcir.2007.01.005), all constraints at a time and with momentum: a violated limit moves
-its atoms along its gradient as far as it needs, an atom that several limits move goes by their mean.
-So there is no force constant to choose, and a structure within all limits stays as it is. Peers
-guide by gradients of potentials (Boltz-1x, Protenix).
+Whenever the network has guessed a structure, the guess is moved, by little, until its bonds,
+angles, planes and hands are within limits and no atoms overlap; sampling goes on from there. It is
+the constraint projection of position-based dynamics (Mueller et al. 2007,
+doi:10.1016/j.jvcir.2007.01.005), all constraints at a time and with momentum: a violated limit
+moves its atoms along its gradient as far as it needs, an atom that several limits move goes by
+their mean. So there is no force constant to choose, and a structure within all limits stays as it
+is. Peers guide by gradients of potentials (Boltz-1x, Protenix).
 """
 
 from dataclasses import dataclass, fields
@@ -19,6 +19,8 @@ from torch import Tensor
 _EPS = 1e-6
 _SKIN = 1.0
 """Angstrom: atoms that are this much further apart than allowed may come to overlap in a call."""
+_SIDE = 0.05
+"""Angstrom, that an atom may be from where its isomer is told for the plane to count."""
 _BLOCK = 1024
 _NEVER = 2**62
 """Key of a pair that no structure has, so that `Limits.near` is never exhausted."""
@@ -28,13 +30,14 @@ _NEVER = 2**62
 class Limits:
     """What a structure has to keep to; Angstrom and cubic Angstrom.
 
-    The fields are those of `seedfold.data_pipeline.restraints.Restraints`, as tensors.
+    The fields are those of `seedfold.data_pipeline.restraints.Restraints`, explained there.
     """
 
     pairs: Int[Tensor, "N_pair 2"]
     least: Float[Tensor, " N_pair"]
     most: Float[Tensor, " N_pair"]
     quads: Int[Tensor, "N_quad 4"]
+    side: Int[Tensor, " N_quad"]
     least_volume: Float[Tensor, " N_quad"]
     most_volume: Float[Tensor, " N_quad"]
     radii: Float[Tensor, " N_atom"]
@@ -48,6 +51,22 @@ class Limits:
             moved[field.name] = value.to(device, dtype if value.is_floating_point() else None)
         return Limits(**moved)
 
+    def repeated(self, n: int) -> "Limits":
+        """The same for `n` copies of the atoms, one after another; `near` is that of one."""
+        copy = torch.arange(n, device=self.pairs.device)[:, None]
+        side = self.side + torch.where(self.side < 0, 0, len(self.pairs) * copy)
+        return Limits(
+            pairs=(self.pairs + len(self.radii) * copy[..., None]).flatten(0, 1),
+            least=self.least.repeat(n),
+            most=self.most.repeat(n),
+            quads=(self.quads + len(self.radii) * copy[..., None]).flatten(0, 1),
+            side=side.flatten(),
+            least_volume=self.least_volume.repeat(n),
+            most_volume=self.most_volume.repeat(n),
+            radii=self.radii.repeat(n),
+            near=self.near,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
@@ -59,10 +78,10 @@ class Guidance:
     limits: Limits
     begin: float = 16.0
     n_iterations: int = 20
-    n_last: int = 200
+    n_last: int = 300
     """Of the last call, at no noise."""
-    step: float = 1.3
-    momentum: float = 0.95
+    step: float = 1.5
+    momentum: float = 0.8
 
     def __call__(
         self, x: Float[Tensor, "1 N_sample N_atom 3"], t_hat: float
@@ -81,26 +100,25 @@ class Guidance:
         self, x: Float[Tensor, "N_sample N_atom 3"], n_iterations: int
     ) -> Float[Tensor, "N_sample N_atom 3"]:
         """Moves all samples towards the limits, each by itself."""
-        limits, (n_sample, n_atom, _) = self.limits, x.shape
-        first = n_atom * torch.arange(n_sample, device=x.device)[:, None, None]
+        limits = self.limits.repeated(len(x))
         close, apart = self._close_pairs(x)
-        pairs = torch.cat([(limits.pairs + first).flatten(0, 1), close])
-        least = torch.cat([limits.least.repeat(n_sample), apart])
-        most = torch.cat([limits.most.repeat(n_sample), torch.full_like(apart, torch.inf)])
-        quads = (limits.quads + first).flatten(0, 1)
-        least_volume = limits.least_volume.repeat(n_sample)
-        most_volume = limits.most_volume.repeat(n_sample)
+        pairs, quads = torch.cat([limits.pairs, close]), limits.quads
+        least = torch.cat([limits.least, apart])
+        most = torch.cat([limits.most, torch.full_like(apart, torch.inf)])
         atoms = torch.cat([pairs.flatten(), quads.flatten()])
+        sided = torch.nonzero(limits.side >= 0)[:, 0]
+        side = limits.side[sided]
         points = x.flatten(0, 1)
         speed = torch.zeros_like(points)
         for _ in range(n_iterations):
-            moves = torch.cat(
-                [
-                    _pair_moves(points, pairs, least, most).flatten(0, 1),
-                    _volume_moves(points, quads, least_volume, most_volume).flatten(0, 1),
-                ]
-            )
-            speed = self.momentum * speed + self.step * _mean_moves(atoms, moves, len(points))
+            pair_moves = _pair_moves(points, pairs, least, most)
+            quad_moves = _volume_moves(points, quads, limits.least_volume, limits.most_volume)
+            aside = pair_moves[side, 0].norm(dim=-1) > _SIDE
+            quad_moves[sided] = quad_moves[sided].masked_fill(aside[:, None, None], 0.0)
+            moves = torch.cat([pair_moves.flatten(0, 1), quad_moves.flatten(0, 1)])
+            mean, moving = _mean_moves(atoms, moves, len(points))
+            # An atom that is within all its limits stops there.
+            speed = moving * (self.momentum * speed + self.step * mean)
             points = points + speed
         return points.reshape(x.shape)
 
@@ -159,8 +177,8 @@ def _volume_moves(
 
 def _mean_moves(
     atoms: Int[Tensor, " n"], moves: Float[Tensor, "n 3"], n_atom: int
-) -> Float[Tensor, "N 3"]:
-    """Mean of those moves of each atom that are none of zero."""
+) -> tuple[Float[Tensor, "N 3"], Bool[Tensor, "N 1"]]:
+    """Mean of those moves of each atom that are not zero, and whether it has any."""
     moved = (moves != 0).any(-1, keepdim=True).to(moves.dtype)
     total = moves.new_zeros(n_atom, 4)
     rows = torch.cat([moves, moved], -1)
@@ -168,4 +186,4 @@ def _mean_moves(
         total.index_put_((atoms,), rows, accumulate=True)
     else:
         total.index_add_(0, atoms, rows)
-    return total[:, :3] / total[:, 3:].clamp_min(1)
+    return total[:, :3] / total[:, 3:].clamp_min(1), total[:, 3:] > 0

@@ -1,6 +1,7 @@
 """One query: determinism, alignments and templates, and what is refused."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,22 @@ def test_one_sample_is_the_first_of_many(tmp_path):
     two = fold(model, prepared, 7, SETTINGS, quiet)
     alone = fold(model, prepared, 7, Settings(n_samples=1, n_cycles=1, n_steps=8), quiet)
     np.testing.assert_allclose(two[0].coord, alone[0].coord, atol=1e-3)
+
+
+def test_guided_samples_keep_to_chemistry(tmp_path):
+    text = (
+        "sequences:\n  - protein: {id: A, sequence: GSHMKTAYW}\n  - rna: {id: B, sequence: GGCU}\n"
+        "  - ligand: {id: C, smiles: 'C[C@H](N)/C=C/c1ccccc1'}\n  - ligand: {id: D, ccd: ZN}\n"
+    )
+    prepared = prepared_from(tmp_path, text)
+    settings = replace(SETTINGS, n_steps=12)
+    free = fold(load_model(), prepared, 7, settings, quiet)
+    guided = fold(load_model(), prepared, 7, replace(settings, guided=True), quiet)
+    assert min(sum(p.stereo.outliers.values()) for p in free) > 50
+    for prediction in guided:
+        wrong = {kind: n for kind, n in prediction.stereo.outliers.items() if n}
+        assert sum(wrong.values()) <= 2, prediction.stereo.worst
+        assert prediction.stereo.checked["chirality"] > 20
 
 
 def test_bf16_is_near_fp32_and_not_the_same(tmp_path):
