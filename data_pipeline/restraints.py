@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from biotite.structure import AtomArray
@@ -39,7 +40,7 @@ FLATNESS = 0.25
 """Cubic Angstrom: four atoms of a plane; a trigonal atom may be 0.05 Angstrom out of it."""
 PEPTIDE_FLATNESS = 0.6
 """Cubic Angstrom: omega within 15 degrees."""
-TRANS = 3.6
+TRANS = 3.7
 """Least distance of the CA of a trans peptide."""
 HANDEDNESS = (0.75, 1.25)
 """Of a stereocentre's signed volume, as shares of its ideal."""
@@ -63,8 +64,8 @@ class Restraints:
     quads: Int[np.ndarray, "N_quad 4"]
     """See `ideal_geometry.signed_volume`."""
     side: Int[np.ndarray, " N_quad"]
-    """The pair that has to be right before a plane counts: else it would hold the wrong isomer of
-    a peptide or double bond as fast as the right one. -1 = none."""
+    """1: the plane counts only where the outer atoms are cis, -1: trans, 0: anyway. Else a plane
+    would hold the wrong isomer of a peptide or double bond as fast as the right one."""
     least_volume: Float[np.ndarray, " N_quad"]
     most_volume: Float[np.ndarray, " N_quad"]
     radii: Float[np.ndarray, " N_atom"]
@@ -87,7 +88,7 @@ class _Restraints:
         self.links = links_between_residues(self.atoms)
         self.pairs: dict[tuple[int, int], tuple[float, float]] = {}
         self.quads: dict[tuple[int, ...], tuple[float, float]] = {}
-        self.sides: dict[tuple[int, ...], tuple[int, int]] = {}
+        self.sides: dict[tuple[int, ...], int] = {}
         self.lengths: dict[tuple[int, int], float] = {}
         self.partners: dict[int, list[int]] = defaultdict(list)
         for i, j, _ in self.links.tolist():
@@ -104,16 +105,13 @@ class _Restraints:
         radii[np.isin(self.atoms.element, list(METALS))] = _METAL_RADIUS
         radii[(self.atoms.atom_name == "SG") & (self.atoms.element == "S")] = _SULPHUR_RADIUS
         limits = np.array(list(self.pairs.values())).reshape(-1, 2)
-        rows = {pair: n for n, pair in enumerate(self.pairs)}
         volumes = np.array(list(self.quads.values())).reshape(-1, 2)
         return Restraints(
             pairs=np.array(list(self.pairs), dtype=np.int64).reshape(-1, 2),
             least=limits[:, 0],
             most=limits[:, 1],
             quads=np.array(list(self.quads), dtype=np.int64).reshape(-1, 4),
-            side=np.array(
-                [rows.get(self.sides.get(q, ()), -1) for q in self.quads], dtype=np.int64
-            ),
+            side=np.array([self.sides.get(q, 0) for q in self.quads], dtype=np.int64),
             least_volume=volumes[:, 0],
             most_volume=volumes[:, 1],
             radii=radii,
@@ -126,11 +124,13 @@ class _Restraints:
     def _flat(self, quad: tuple[int, ...], by: float = FLATNESS) -> None:
         self.quads[quad] = -by, by
 
-    def _isomer(self, quad: tuple[int, ...], flat: float, least: float, most: float) -> None:
-        """Four atoms of a plane, the outer ones at a distance that tells cis from trans."""
+    def _isomer(
+        self, quad: tuple[int, ...], flat: float, side: int, least: float, most: float = np.inf
+    ) -> None:
+        """Four atoms in a row in a plane, cis or trans, as the distance of the outer ones tells."""
         self._flat(quad, flat)
         self._pair(quad[0], quad[3], least, most)
-        self.sides[quad] = min(quad[0], quad[3]), max(quad[0], quad[3])
+        self.sides[quad] = side
 
     def _bond(self, i: int, j: int, length: float, tolerance: float) -> None:
         self.lengths[i, j] = self.lengths[j, i] = length
@@ -158,8 +158,10 @@ class _Restraints:
                 limits = distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE
                 self.pairs.setdefault((min(pair), max(pair)), limits)
         across = _distances(component, ideal.double[:, [0, 3]])
-        for quad, distance in _terms(rows, ideal.double, across):
-            self._isomer(quad, FLATNESS, distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE)
+        of_bonds = np.stack([across, ideal.cis], axis=-1)
+        for quad, (distance, cis) in _terms(rows, ideal.double, of_bonds):
+            limits = distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE
+            self._isomer(quad, FLATNESS, int(cis), *limits)
         trigonal = with_partners(rows, ideal.trigonal, ideal.trigonal[:, 0], self.partners)
         for quad in trigonal[(trigonal >= 0).all(-1)].tolist():
             self._flat(tuple(quad))
@@ -237,7 +239,7 @@ class _Restraints:
                 if residue == "PRO":
                     self._flat(omega, PEPTIDE_FLATNESS)
                 else:
-                    self._isomer(omega, PEPTIDE_FLATNESS, TRANS, np.inf)
+                    self._isomer(omega, PEPTIDE_FLATNESS, -1, TRANS)
             proline = after["N"], before["C"], after["CA"], after["CD"]
             if residue == "PRO" and None not in proline:
                 self._flat(proline)
@@ -249,9 +251,10 @@ def _distances(component: Component, pairs: Int[np.ndarray, "n 2"]) -> Float[np.
 
 def _terms(
     rows: Int[np.ndarray, "N_residue N"], atoms: np.ndarray, ideal: np.ndarray
-) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Terms of every residue that has all their atoms: (atoms, ideal value)."""
+) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Terms of every residue that has all their atoms: (atoms, ideal value or values)."""
     places = rows[:, atoms].reshape(-1, atoms.shape[-1])
-    for of_term, value in zip(places.tolist(), np.tile(ideal, len(rows)).tolist(), strict=True):
+    values = np.concatenate([ideal] * len(rows)).tolist()
+    for of_term, value in zip(places.tolist(), values, strict=True):
         if min(of_term) >= 0:
             yield tuple(of_term), value

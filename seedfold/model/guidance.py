@@ -13,14 +13,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _EPS = 1e-6
 _SKIN = 1.0
 """Angstrom: atoms that are this much further apart than allowed may come to overlap in a call."""
-_SIDE = 0.05
-"""Angstrom, that an atom may be from where its isomer is told for the plane to count."""
+_SIDE = 0.25
+"""Least cosine of a torsion, towards its side, for its plane to count: 75 degrees. Near 90 the
+volume has no slope along the torsion, and would press the atoms together instead."""
 _BLOCK = 1024
 _NEVER = 2**62
 """Key of a pair that no structure has, so that `Limits.near` is never exhausted."""
@@ -54,13 +56,12 @@ class Limits:
     def repeated(self, n: int) -> "Limits":
         """The same for `n` copies of the atoms, one after another; `near` is that of one."""
         copy = torch.arange(n, device=self.pairs.device)[:, None]
-        side = self.side + torch.where(self.side < 0, 0, len(self.pairs) * copy)
         return Limits(
             pairs=(self.pairs + len(self.radii) * copy[..., None]).flatten(0, 1),
             least=self.least.repeat(n),
             most=self.most.repeat(n),
             quads=(self.quads + len(self.radii) * copy[..., None]).flatten(0, 1),
-            side=side.flatten(),
+            side=self.side.repeat(n),
             least_volume=self.least_volume.repeat(n),
             most_volume=self.most_volume.repeat(n),
             radii=self.radii.repeat(n),
@@ -78,7 +79,7 @@ class Guidance:
     limits: Limits
     begin: float = 16.0
     n_iterations: int = 20
-    n_last: int = 300
+    n_last: int = 500
     """Of the last call, at no noise."""
     step: float = 1.5
     momentum: float = 0.8
@@ -106,15 +107,15 @@ class Guidance:
         least = torch.cat([limits.least, apart])
         most = torch.cat([limits.most, torch.full_like(apart, torch.inf)])
         atoms = torch.cat([pairs.flatten(), quads.flatten()])
-        sided = torch.nonzero(limits.side >= 0)[:, 0]
-        side = limits.side[sided]
+        sided = torch.nonzero(limits.side)[:, 0]
+        isomers, side = quads[sided], limits.side[sided]
         points = x.flatten(0, 1)
         speed = torch.zeros_like(points)
         for _ in range(n_iterations):
             pair_moves = _pair_moves(points, pairs, least, most)
             quad_moves = _volume_moves(points, quads, limits.least_volume, limits.most_volume)
-            aside = pair_moves[side, 0].norm(dim=-1) > _SIDE
-            quad_moves[sided] = quad_moves[sided].masked_fill(aside[:, None, None], 0.0)
+            wrong = side * _cosine(points, isomers) < _SIDE
+            quad_moves[sided] = quad_moves[sided].masked_fill(wrong[:, None, None], 0.0)
             moves = torch.cat([pair_moves.flatten(0, 1), quad_moves.flatten(0, 1)])
             mean, moving = _mean_moves(atoms, moves, len(points))
             # An atom that is within all its limits stops there.
@@ -173,6 +174,12 @@ def _volume_moves(
     grad = torch.cat([-grad.sum(1, keepdim=True), grad], 1)
     size = (grad**2).sum((-1, -2)).clamp_min(_EPS)
     return -(excess / size)[:, None, None] * grad
+
+
+def _cosine(x: Float[Tensor, "N 3"], quads: Int[Tensor, "n 4"]) -> Float[Tensor, " n"]:
+    """Of the torsion of four atoms in a row: 1 is cis, -1 trans."""
+    u, v, w = (x[quads[:, k + 1]] - x[quads[:, k]] for k in range(3))
+    return F.cosine_similarity(torch.linalg.cross(u, v), torch.linalg.cross(v, w), dim=-1)
 
 
 def _mean_moves(

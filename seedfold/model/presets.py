@@ -79,6 +79,7 @@ def nano() -> SeedFold.Config:
         n_cycles=1,
         atom_mixer=LocalVectors.Config(),
         n_decoder_blocks=2,
+        step_scale=2.0,
         guided=True,
     )
 
@@ -115,6 +116,7 @@ def _small(
     n_cycles: int,
     atom_mixer: LocalWindow.Config,
     n_decoder_blocks: int,
+    step_scale: float = 1.5,
     guided: bool = False,
 ) -> SeedFold.Config:
     attention = GatedTriangleAttention.Config(c_head=c_head)
@@ -145,7 +147,7 @@ def _small(
             n_encoder_blocks=1,
             n_decoder_blocks=n_decoder_blocks,
         ),
-        sampler=SamplerConfig(n_steps=50, guided=guided),
+        sampler=SamplerConfig(n_steps=50, step_scale=step_scale, guided=guided),
         confidence=ConfidenceHead.Config(
             pairformer=PairformerStack.Config(n_blocks=1, n_heads=8, pair=pair), s_norm=True
         ),

@@ -98,10 +98,10 @@ def test_peptides_are_trans_and_prolines_free():
         row = quads[frozenset(omega)]
         assert (r.least_volume[row], r.most_volume[row]) == (-0.6, 0.6)
         if after == 2:
-            assert tuple(sorted(alphas)) == tuple(r.pairs[r.side[row]])
-            assert r.least[r.side[row]] == 3.6
-        else:
             assert r.side[row] == -1
+            assert limits_of(made, (before, "CA"), (after, "CA")) == (3.7, np.inf)
+        else:
+            assert r.side[row] == 0
             assert limits_of(made, (before, "CA"), (after, "CA")) == (2.2, np.inf)
 
 

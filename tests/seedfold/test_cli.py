@@ -362,6 +362,21 @@ def mark_of_page(out) -> str | None:
     return found[1]
 
 
+def test_guidance_is_told_and_asked_for_anew(tmp_path):
+    (tmp_path / "q.fasta").write_text(">A|protein\nGSHMKT\n")
+    out, told = tmp_path / "out", "guided: bonds, angles"
+    for choice, guided in (("on", True), ("off", False)):
+        result = run(tmp_path / "q.fasta", "-o", out, *FAST, "--resume", "--guidance", choice)
+        assert result.exit_code == 0, text_of(result)
+        (summary,) = out.glob("*/*_summary_confidences_0.json")
+        assert json.loads(summary.read_text())["guided"] is guided
+        (job,) = out.glob("*/job.json")
+        assert json.loads(job.read_text())["settings"]["guidance"] == choice
+        for name in ("*_model_0.cif", "*_stereochemistry_0.json"):
+            (path,) = out.glob(f"*/{name}")
+            assert (told in " ".join(path.read_text().split())) is guided
+
+
 def test_one_bad_record_or_job_does_not_stop_the_others(tmp_path):
     (tmp_path / "a.fasta").write_text(f">good\n{PEPTIDE}\n>bad\nMK7\n>better\n{PEPTIDE}G\n")
     result = run(tmp_path / "a.fasta", "--each", "--dry-run")
