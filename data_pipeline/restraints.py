@@ -85,6 +85,7 @@ class _Restraints:
         self.atoms: AtomArray = structure.atoms
         assert self.atoms.bonds is not None
         self.bonds = self.atoms.bonds
+        self.metal = np.isin(np.asarray(self.atoms.element), list(METALS))
         self.links = links_between_residues(self.atoms)
         self.pairs: dict[tuple[int, int], tuple[float, float]] = {}
         self.quads: dict[tuple[int, ...], tuple[float, float]] = {}
@@ -102,7 +103,7 @@ class _Restraints:
 
     def done(self) -> Restraints:
         radii = vdw_radii(self.atoms) - OVERLAP / 2
-        radii[np.isin(self.atoms.element, list(METALS))] = _METAL_RADIUS
+        radii[self.metal] = _METAL_RADIUS
         radii[(self.atoms.atom_name == "SG") & (self.atoms.element == "S")] = _SULPHUR_RADIUS
         limits = np.array(list(self.pairs.values())).reshape(-1, 2)
         volumes = np.array(list(self.quads.values())).reshape(-1, 2)
@@ -145,10 +146,10 @@ class _Restraints:
 
     def _add_residues(self, component: Component, rows: Int[np.ndarray, "N_residue N"]) -> None:
         ideal = residue_geometry(component)
-        for places, length in _terms(rows, ideal.bonds, ideal.lengths):
-            self._bond(*places, length, LENGTH_TOLERANCE)
-        for places, degrees in _terms(rows, ideal.angles, ideal.degrees):
-            self._angle(*places, degrees, degrees)
+        for (i, j), length in _terms(rows, ideal.bonds, ideal.lengths):
+            self._bond(i, j, length, LENGTH_TOLERANCE)
+        for (i, centre, j), degrees in _terms(rows, ideal.angles, ideal.degrees):
+            self._angle(i, centre, j, degrees, degrees)
         for ring in ideal.rings:
             corners = np.array(list(combinations(ring, 4)), dtype=np.int64)
             for quad, _ in _terms(rows, corners.reshape(-1, 4), np.zeros(len(corners))):
@@ -181,9 +182,8 @@ class _Restraints:
             residue[rows[there]] = numbers[there]
             coord = np.broadcast_to(self.structure.components[code].coord, (*rows.shape, 3))
             ideal[rows[there]] = coord[there]
-        metal = np.isin(self.atoms.element, list(METALS))
         i, j = np.divmod(near_in_graph(self.bonds), n_atom)
-        use = (i < j) & ~metal[i] & ~metal[j]
+        use = (i < j) & ~self.metal[i] & ~self.metal[j]
         i, j = i[use], j[use]
         own = np.linalg.norm(ideal[i] - ideal[j], axis=-1) - SHAPE_TOLERANCE
         known = (residue[i] == residue[j]) & np.isfinite(own)
@@ -201,7 +201,7 @@ class _Restraints:
                 i, j = j, i
             self._add_link(i, j, kind == BondType.COORDINATION)
             before, after = (
-                {a: place.get((atoms.chain_id[k], atoms.res_id[k], a)) for a in _JOINT_ATOMS}
+                {a: place.get((atoms.chain_id[k], atoms.res_id[k], a), -1) for a in _JOINT_ATOMS}
                 for k in (i, j)
             )
             names = str(atoms.atom_name[i]), str(atoms.atom_name[j]), str(atoms.res_name[j])
@@ -222,26 +222,29 @@ class _Restraints:
     def _add_joint(
         self,
         names: tuple[str, str, str],
-        before: dict[str, int | None],
-        after: dict[str, int | None],
+        before: dict[str, int],
+        after: dict[str, int],
     ) -> None:
-        """Angles and the plane of a bond along a chain; `names`: its two atoms, next residue."""
+        """Angles and the plane of a bond along a chain; `names`: its two atoms, next residue.
+
+        `before` and `after` tell where the atoms of the two residues stand, -1 = absent.
+        """
         first, _, residue = names
         cis = link_angles(*names, cis=True)
         for three, (degrees, _) in link_angles(*names, cis=False).items():
             a, b, c = three.split()
             places = (before[a], before[b] if b == first else after[b], after[c])
-            if None not in places:
+            if min(places) >= 0:
                 self._angle(*places, *sorted((degrees, cis[three][0])))
         if names[:2] == ("C", "N"):
             omega = before["CA"], before["C"], after["N"], after["CA"]
-            if None not in omega:
+            if min(omega) >= 0:
                 if residue == "PRO":
                     self._flat(omega, PEPTIDE_FLATNESS)
                 else:
                     self._isomer(omega, PEPTIDE_FLATNESS, -1, TRANS)
             proline = after["N"], before["C"], after["CA"], after["CD"]
-            if residue == "PRO" and None not in proline:
+            if residue == "PRO" and min(proline) >= 0:
                 self._flat(proline)
 
 
