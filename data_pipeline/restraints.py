@@ -29,7 +29,7 @@ from seedfold.data_pipeline.stereochemistry import (
 from seedfold.data_pipeline.structure import Structure
 
 LENGTH_TOLERANCE = 0.02
-LINK_TOLERANCE = 0.1
+LINK_TOLERANCE = 0.2
 """Of bonds between residues that are only known as a sum of covalent radii."""
 COORDINATION_TOLERANCE = 0.4
 ANGLE_TOLERANCE = 5.0
