@@ -240,6 +240,7 @@ def architecture_text(info: CheckpointInfo, n_parameters: int) -> str:
         ("diffusion transformer blocks", f"{c.diffusion.transformer.n_blocks}, width {c.c_token}"),
         ("confidence blocks", str(c.confidence.pairformer.n_blocks)),
         ("trunk passes, diffusion steps", f"{c.n_cycles}, {c.sampler.n_steps}"),
+        ("guidance", "on" if c.sampler.guided else "off"),
         ("licence", info.licence or "not stated"),
         ("notice", info.notice or "none"),
         ("written by", f"seedfold {info.version}"),
