@@ -1,7 +1,7 @@
 """What the atoms of a structure have to keep to: the terms of `stereochemistry`, as limits.
 
-Distances hold bonds (1-2), angles (1-3), peptides and double bonds (1-4) and keep everything else
-apart; signed volumes of four atoms hold hands and planes. Ideal values are those of
+Distances hold bonds (1-2) and angles (1-3) and keep everything else apart; signed volumes of four
+atoms hold hands and planes, torsions peptides and double bonds. Ideal values are those of
 `polymer_geometry`; limits are as wide as good crystal structures are about them, so that what is
 right is left as it is. Units: Angstrom, cubic Angstrom.
 """
@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from biotite.structure import AtomArray
@@ -35,13 +34,11 @@ COORDINATION_TOLERANCE = 0.4
 ANGLE_TOLERANCE = 5.0
 """Degrees; the limits of the distance between the ends follow."""
 SHAPE_TOLERANCE = 0.1
-"""Of the distances across an aromatic ring or a double bond."""
+"""Of the distances across an aromatic ring, and of atoms whose ideal distance is short."""
 FLATNESS = 0.25
 """Cubic Angstrom: four atoms of a plane; a trigonal atom may be 0.05 Angstrom out of it."""
-PEPTIDE_FLATNESS = 0.6
-"""Cubic Angstrom: omega within 15 degrees."""
-TRANS = 3.7
-"""Least distance of the CA of a trans peptide."""
+TWIST = 15.0
+"""Degrees, that peptides and double bonds may turn from cis or trans."""
 HANDEDNESS = (0.75, 1.25)
 """Of a stereocentre's signed volume, as shares of its ideal."""
 OVERLAP = 0.8
@@ -63,11 +60,12 @@ class Restraints:
     most: Float[np.ndarray, " N_pair"]
     quads: Int[np.ndarray, "N_quad 4"]
     """See `ideal_geometry.signed_volume`."""
-    side: Int[np.ndarray, " N_quad"]
-    """1: the plane counts only where the outer atoms are cis, -1: trans, 0: anyway. Else a plane
-    would hold the wrong isomer of a peptide or double bond as fast as the right one."""
     least_volume: Float[np.ndarray, " N_quad"]
     most_volume: Float[np.ndarray, " N_quad"]
+    torsions: Int[np.ndarray, "N_torsion 4"]
+    """Of bonds that do not turn; within `TWIST` of where they belong."""
+    side: Int[np.ndarray, " N_torsion"]
+    """1: cis, -1: trans, 0: either."""
     radii: Float[np.ndarray, " N_atom"]
     """Atoms that are not near in the graph of bonds are at least the sum of theirs apart."""
     near: Int[np.ndarray, " N_near"]
@@ -89,7 +87,7 @@ class _Restraints:
         self.links = links_between_residues(self.atoms)
         self.pairs: dict[tuple[int, int], tuple[float, float]] = {}
         self.quads: dict[tuple[int, ...], tuple[float, float]] = {}
-        self.sides: dict[tuple[int, ...], int] = {}
+        self.torsions: dict[tuple[int, ...], int] = {}
         self.lengths: dict[tuple[int, int], float] = {}
         self.partners: dict[int, list[int]] = defaultdict(list)
         for i, j, _ in self.links.tolist():
@@ -112,26 +110,19 @@ class _Restraints:
             least=limits[:, 0],
             most=limits[:, 1],
             quads=np.array(list(self.quads), dtype=np.int64).reshape(-1, 4),
-            side=np.array([self.sides.get(q, 0) for q in self.quads], dtype=np.int64),
             least_volume=volumes[:, 0],
             most_volume=volumes[:, 1],
+            torsions=np.array(list(self.torsions), dtype=np.int64).reshape(-1, 4),
+            side=np.array(list(self.torsions.values()), dtype=np.int64),
             radii=radii,
             near=near_in_graph(self.bonds),
         )
 
-    def _pair(self, i: int, j: int, least: float, most: float = np.inf) -> None:
+    def _pair(self, i: int, j: int, least: float, most: float) -> None:
         self.pairs[min(i, j), max(i, j)] = least, most
 
-    def _flat(self, quad: tuple[int, ...], by: float = FLATNESS) -> None:
-        self.quads[quad] = -by, by
-
-    def _isomer(
-        self, quad: tuple[int, ...], flat: float, side: int, least: float, most: float = np.inf
-    ) -> None:
-        """Four atoms in a row in a plane, cis or trans, as the distance of the outer ones tells."""
-        self._flat(quad, flat)
-        self._pair(quad[0], quad[3], least, most)
-        self.sides[quad] = side
+    def _flat(self, quad: tuple[int, ...]) -> None:
+        self.quads[quad] = -FLATNESS, FLATNESS
 
     def _bond(self, i: int, j: int, length: float, tolerance: float) -> None:
         self.lengths[i, j] = self.lengths[j, i] = length
@@ -158,11 +149,8 @@ class _Restraints:
             for pair, distance in _terms(rows, across, _distances(component, across)):
                 limits = distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE
                 self.pairs.setdefault((min(pair), max(pair)), limits)
-        across = _distances(component, ideal.double[:, [0, 3]])
-        of_bonds = np.stack([across, ideal.cis], axis=-1)
-        for quad, (distance, cis) in _terms(rows, ideal.double, of_bonds):
-            limits = distance - SHAPE_TOLERANCE, distance + SHAPE_TOLERANCE
-            self._isomer(quad, FLATNESS, int(cis), *limits)
+        for quad, cis in _terms(rows, ideal.double, ideal.cis):
+            self.torsions[quad] = int(cis)
         trigonal = with_partners(rows, ideal.trigonal, ideal.trigonal[:, 0], self.partners)
         for quad in trigonal[(trigonal >= 0).all(-1)].tolist():
             self._flat(tuple(quad))
@@ -225,7 +213,7 @@ class _Restraints:
         before: dict[str, int],
         after: dict[str, int],
     ) -> None:
-        """Angles and the plane of a bond along a chain; `names`: its two atoms, next residue.
+        """Angles and torsion of a bond along a chain; `names`: its two atoms, next residue.
 
         `before` and `after` tell where the atoms of the two residues stand, -1 = absent.
         """
@@ -239,10 +227,7 @@ class _Restraints:
         if names[:2] == ("C", "N"):
             omega = before["CA"], before["C"], after["N"], after["CA"]
             if min(omega) >= 0:
-                if residue == "PRO":
-                    self._flat(omega, PEPTIDE_FLATNESS)
-                else:
-                    self._isomer(omega, PEPTIDE_FLATNESS, -1, TRANS)
+                self.torsions[omega] = 0 if residue == "PRO" else -1
             proline = after["N"], before["C"], after["CA"], after["CD"]
             if residue == "PRO" and min(proline) >= 0:
                 self._flat(proline)
@@ -254,10 +239,9 @@ def _distances(component: Component, pairs: Int[np.ndarray, "n 2"]) -> Float[np.
 
 def _terms(
     rows: Int[np.ndarray, "N_residue N"], atoms: np.ndarray, ideal: np.ndarray
-) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Terms of every residue that has all their atoms: (atoms, ideal value or values)."""
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """Terms of every residue that has all their atoms: (atoms, ideal value)."""
     places = rows[:, atoms].reshape(-1, atoms.shape[-1])
-    values = np.concatenate([ideal] * len(rows)).tolist()
-    for of_term, value in zip(places.tolist(), values, strict=True):
+    for of_term, value in zip(places.tolist(), np.tile(ideal, len(rows)).tolist(), strict=True):
         if min(of_term) >= 0:
             yield tuple(of_term), value

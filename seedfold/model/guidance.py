@@ -9,20 +9,20 @@ their mean. So there is no force constant to choose, and a structure within all 
 is. Peers guide by gradients of potentials (Boltz-1x, Protenix).
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _EPS = 1e-6
 _SKIN = 1.0
 """Angstrom: atoms that are this much further apart than allowed may come to overlap in a call."""
-_SIDE = 0.25
-"""Least cosine of a torsion, towards its side, for its plane to count: 75 degrees. Near 90 the
-volume has no slope along the torsion, and would press the atoms together instead."""
+_TWIST = math.radians(15)
+_TURN = 0.3
+"""Radians, that a torsion turns at most in one iteration."""
 _BLOCK = 1024
 _NEVER = 2**62
 """Key of a pair that no structure has, so that `Limits.near` is never exhausted."""
@@ -39,9 +39,10 @@ class Limits:
     least: Float[Tensor, " N_pair"]
     most: Float[Tensor, " N_pair"]
     quads: Int[Tensor, "N_quad 4"]
-    side: Int[Tensor, " N_quad"]
     least_volume: Float[Tensor, " N_quad"]
     most_volume: Float[Tensor, " N_quad"]
+    torsions: Int[Tensor, "N_torsion 4"]
+    side: Int[Tensor, " N_torsion"]
     radii: Float[Tensor, " N_atom"]
     near: Int[Tensor, " N_near"]
 
@@ -61,9 +62,10 @@ class Limits:
             least=self.least.repeat(n),
             most=self.most.repeat(n),
             quads=(self.quads + len(self.radii) * copy[..., None]).flatten(0, 1),
-            side=self.side.repeat(n),
             least_volume=self.least_volume.repeat(n),
             most_volume=self.most_volume.repeat(n),
+            torsions=(self.torsions + len(self.radii) * copy[..., None]).flatten(0, 1),
+            side=self.side.repeat(n),
             radii=self.radii.repeat(n),
             near=self.near,
         )
@@ -79,8 +81,8 @@ class Guidance:
     limits: Limits
     begin: float = 16.0
     n_iterations: int = 20
-    n_last: int = 500
-    """Of the last call, at no noise."""
+    n_last: int = 100
+    """Rounds of so many iterations in the last call, at no noise; fewer if nothing moves any more."""
     step: float = 1.5
     momentum: float = 0.8
 
@@ -95,28 +97,35 @@ class Guidance:
             )
         if t_hat > self.begin:
             return x
-        return self.project(x[0], self.n_iterations if t_hat else self.n_last)[None]
+        moved = x[0]
+        for _ in range(1 if t_hat else self.n_last):
+            before, moved = moved, self.project(moved, self.n_iterations)
+            if torch.equal(before, moved):
+                break
+        return moved[None]
 
     def project(
         self, x: Float[Tensor, "N_sample N_atom 3"], n_iterations: int
     ) -> Float[Tensor, "N_sample N_atom 3"]:
-        """Moves all samples towards the limits, each by itself."""
+        """Moves all samples towards the limits, each by itself.
+
+        What comes near on the way is not seen to overlap before the next call.
+        """
         limits = self.limits.repeated(len(x))
         close, apart = self._close_pairs(x)
         pairs, quads = torch.cat([limits.pairs, close]), limits.quads
         least = torch.cat([limits.least, apart])
         most = torch.cat([limits.most, torch.full_like(apart, torch.inf)])
-        atoms = torch.cat([pairs.flatten(), quads.flatten()])
-        sided = torch.nonzero(limits.side)[:, 0]
-        isomers, side = quads[sided], limits.side[sided]
+        atoms = torch.cat([pairs.flatten(), quads.flatten(), limits.torsions.flatten()])
         points = x.flatten(0, 1)
         speed = torch.zeros_like(points)
         for _ in range(n_iterations):
-            pair_moves = _pair_moves(points, pairs, least, most)
-            quad_moves = _volume_moves(points, quads, limits.least_volume, limits.most_volume)
-            wrong = side * _cosine(points, isomers) < _SIDE
-            quad_moves[sided] = quad_moves[sided].masked_fill(wrong[:, None, None], 0.0)
-            moves = torch.cat([pair_moves.flatten(0, 1), quad_moves.flatten(0, 1)])
+            moves = (
+                _pair_moves(points, pairs, least, most),
+                _volume_moves(points, quads, limits.least_volume, limits.most_volume),
+                _torsion_moves(points, limits.torsions, limits.side),
+            )
+            moves = torch.cat([m.flatten(0, 1) for m in moves])
             mean, moving = _mean_moves(atoms, moves, len(points))
             # An atom that is within all its limits stops there.
             speed = moving * (self.momentum * speed + self.step * mean)
@@ -176,10 +185,38 @@ def _volume_moves(
     return -(excess / size)[:, None, None] * grad
 
 
-def _cosine(x: Float[Tensor, "N 3"], quads: Int[Tensor, "n 4"]) -> Float[Tensor, " n"]:
-    """Of the torsion of four atoms in a row: 1 is cis, -1 trans."""
-    u, v, w = (x[quads[:, k + 1]] - x[quads[:, k]] for k in range(3))
-    return F.cosine_similarity(torch.linalg.cross(u, v), torch.linalg.cross(v, w), dim=-1)
+def _torsion_moves(
+    x: Float[Tensor, "N 3"], quads: Int[Tensor, "n 4"], side: Int[Tensor, " n"]
+) -> Float[Tensor, "n 4 3"]:
+    """The same for torsions, which belong to cis, to trans, or to what is nearer."""
+    torsion, grad = torsion_and_gradient(x[quads])
+    size = torsion.abs()
+    trans = (side < 0) | ((side == 0) & (size > math.pi / 2))
+    excess = torch.where(
+        trans, (size + _TWIST - math.pi).clamp_max(0), (size - _TWIST).clamp_min(0)
+    )
+    excess = torsion.sign() * excess.clamp(-_TURN, _TURN)
+    norm = (grad**2).sum((-1, -2)).clamp_min(_EPS)
+    return -(excess / norm)[:, None, None] * grad
+
+
+def torsion_and_gradient(
+    x: Float[Tensor, "n 4 3"],
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 4 3"]]:
+    """Torsion of four atoms in a row, radians, 0 = cis, and by how much it grows with each atom.
+
+    Source: Bekker et al. 1995, as in molecular dynamics.
+    """
+    before, axis, after = (x[:, k + 1] - x[:, k] for k in range(3))
+    m, n = torch.linalg.cross(before, axis), torch.linalg.cross(axis, after)
+    length = axis.norm(dim=-1)
+    torsion = torch.atan2(length * (before * n).sum(-1), (m * n).sum(-1))
+    first = -(length / (m**2).sum(-1).clamp_min(_EPS))[:, None] * m
+    last = (length / (n**2).sum(-1).clamp_min(_EPS))[:, None] * n
+    square = (length**2).clamp_min(_EPS)
+    shift = -((before * axis).sum(-1) / square)[:, None] * first
+    shift = shift + ((after * axis).sum(-1) / square)[:, None] * last
+    return torsion, torch.stack([first, shift - first, -shift - last, last], 1)
 
 
 def _mean_moves(

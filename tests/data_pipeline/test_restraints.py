@@ -1,15 +1,14 @@
 """Limits against real structures, which keep them, and against chemistry that breaks them."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seedfold.data_pipeline.ideal_geometry import signed_volume
+from seedfold.data_pipeline.ideal_geometry import dihedral, signed_volume
 from seedfold.data_pipeline.mmcif import read_structure
 from seedfold.data_pipeline.query import AtomRef, Document, Entity, Query
-from seedfold.data_pipeline.restraints import restraints
+from seedfold.data_pipeline.restraints import TWIST, restraints
 from seedfold.data_pipeline.structure import Structure, build_structure
 
 HELDOUT = Path(__file__).resolve().parents[2] / "../shared/data/heldout/structures"
@@ -35,6 +34,14 @@ def limits_of(structure: Structure, *ends: tuple[int, str]) -> tuple[float, floa
     pair = sorted(place(structure, *end) for end in ends)
     (row,) = np.flatnonzero((r.pairs == pair).all(-1))
     return float(r.least[row]), float(r.most[row])
+
+
+def twisted(structure: Structure) -> np.ndarray:
+    """By how many degrees torsions of known atoms are from where they belong."""
+    r, x = restraints(structure), structure.atoms.coord.astype(np.float64)
+    size = np.abs(dihedral(x[r.torsions]))
+    off = np.where(r.side < 0, 180 - size, np.where(r.side > 0, size, np.minimum(size, 180 - size)))
+    return off[np.isfinite(off)]
 
 
 def violations(structure: Structure) -> tuple[np.ndarray, np.ndarray, int]:
@@ -67,14 +74,16 @@ def test_a_crystal_structure_keeps_its_limits():
 def test_real_complexes_keep_their_limits():
     # Proteins, RNA, DNA and ligands of many laboratories; what is off is off in the file.
     names = ("pb_7n4w", "pb_5sd5", "prd_1m5o", "pdna_3cro", "rna_6_solution_0", "db5_2ido")
-    found = [
-        violations(read_structure(Document(name=n, path=HELDOUT / f"{n}.cif.gz"))) for n in names
-    ]
+    read = [read_structure(Document(name=n, path=HELDOUT / f"{n}.cif.gz")) for n in names]
+    found = [violations(structure) for structure in read]
     off, volume_off = (np.concatenate([f[k] for f in found]) for k in (0, 1))
     assert len(off) > 20_000
     assert (off > 0.1).mean() < 0.003
     assert (volume_off > 0.5).mean() < 0.003
     assert sum(f[2] for f in found) < 1e-3 * len(off)
+    torsions = np.concatenate([twisted(structure) for structure in read])
+    assert len(torsions) > 800
+    assert (torsions > TWIST).mean() < 0.02
 
 
 def test_lengths_and_angles_are_those_of_the_tables():
@@ -91,18 +100,21 @@ def test_lengths_and_angles_are_those_of_the_tables():
 def test_peptides_are_trans_and_prolines_free():
     made = structure_of(("protein", "A", {"sequence": "AGP"}))
     r = restraints(made)
-    quads = {frozenset(q): row for row, q in enumerate(r.quads.tolist())}
-    for before, after in itertools.pairwise((1, 2, 3)):
-        alphas = place(made, before, "CA"), place(made, after, "CA")
-        omega = (*alphas, place(made, before, "C"), place(made, after, "N"))
-        row = quads[frozenset(omega)]
-        assert (r.least_volume[row], r.most_volume[row]) == (-0.6, 0.6)
-        if after == 2:
-            assert r.side[row] == -1
-            assert limits_of(made, (before, "CA"), (after, "CA")) == (3.7, np.inf)
-        else:
-            assert r.side[row] == 0
-            assert limits_of(made, (before, "CA"), (after, "CA")) == (2.2, np.inf)
+    assert {
+        tuple(t): side for t, side in zip(r.torsions.tolist(), r.side.tolist(), strict=True)
+    } == {
+        tuple(
+            place(made, n, a) for n, a in ((k, "CA"), (k, "C"), (k + 1, "N"), (k + 1, "CA"))
+        ): side
+        for k, side in ((1, -1), (2, 0))
+    }
+
+
+@pytest.mark.parametrize("smiles, side", [("C/C=C/C", -1), ("C/C=C\\C", 1)])
+def test_double_bonds_keep_their_sides(smiles, side):
+    r = restraints(structure_of(("ligand", "A", {"smiles": smiles})))
+    assert r.torsions.tolist() in ([[0, 1, 2, 3]], [[3, 2, 1, 0]])
+    assert r.side.tolist() == [side]
 
 
 def test_the_mirror_image_breaks_what_is_chiral_and_nothing_else():

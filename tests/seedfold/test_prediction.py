@@ -52,13 +52,13 @@ def test_guided_samples_keep_to_chemistry(tmp_path):
         "  - ligand: {id: C, smiles: 'C[C@H](N)/C=C/c1ccccc1'}\n  - ligand: {id: D, ccd: ZN}\n"
     )
     prepared = prepared_from(tmp_path, text)
-    settings = replace(SETTINGS, n_steps=12)
+    settings = replace(SETTINGS, n_steps=20)
     free = fold(load_model(), prepared, 7, settings, quiet)
     guided = fold(load_model(), prepared, 7, replace(settings, guided=True), quiet)
     assert min(sum(p.stereo.outliers.values()) for p in free) > 50
     for prediction in guided:
         wrong = {kind: n for kind, n in prediction.stereo.outliers.items() if n}
-        assert sum(wrong.values()) <= 2, prediction.stereo.worst
+        assert sum(wrong.values()) <= 4, prediction.stereo.worst
         assert prediction.stereo.checked["chirality"] > 20
 
 

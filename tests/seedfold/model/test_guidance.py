@@ -13,14 +13,14 @@ from seedfold.data_pipeline.query import Document
 from seedfold.data_pipeline.restraints import restraints
 from seedfold.data_pipeline.stereochemistry import check
 from seedfold.geometry import weighted_rigid_align
-from seedfold.model.guidance import Guidance, Limits
+from seedfold.model.guidance import Guidance, Limits, torsion_and_gradient
 
 PART = Path(__file__).resolve().parents[2] / "data/7w06_part.cif"
 CPU = torch.device("cpu")
 
 
-def limits_for(n_atom: int, *, pairs=(), quads=(), radius: float = 0.0) -> Limits:
-    """Rows are (atoms, least, most)."""
+def limits_for(n_atom: int, *, pairs=(), quads=(), torsions=(), radius: float = 0.0) -> Limits:
+    """Rows are (atoms, least, most), of torsions (atoms, side)."""
     return Limits(
         pairs=torch.tensor([p[0] for p in pairs], dtype=torch.int64).reshape(-1, 2),
         least=torch.tensor([p[1] for p in pairs], dtype=torch.float64),
@@ -28,7 +28,8 @@ def limits_for(n_atom: int, *, pairs=(), quads=(), radius: float = 0.0) -> Limit
         quads=torch.tensor([q[0] for q in quads], dtype=torch.int64).reshape(-1, 4),
         least_volume=torch.tensor([q[1] for q in quads], dtype=torch.float64),
         most_volume=torch.tensor([q[2] for q in quads], dtype=torch.float64),
-        side=torch.zeros(len(quads), dtype=torch.int64),
+        torsions=torch.tensor([t[0] for t in torsions], dtype=torch.int64).reshape(-1, 4),
+        side=torch.tensor([t[1] for t in torsions], dtype=torch.int64),
         radii=torch.full((n_atom,), radius, dtype=torch.float64),
         near=torch.zeros(0, dtype=torch.int64),
     )
@@ -73,24 +74,31 @@ def test_a_volume_is_turned_inside_out_without_moving_its_centre():
     torch.testing.assert_close(moved.mean(0), x[0].mean(0))
 
 
-@pytest.mark.parametrize("start", [20.0, 70.0, 95.0, 170.0])
-@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("start", [20.0, 70.0, -95.0, 170.0])
+@pytest.mark.parametrize("side", [1, 0, -1])
 def test_torsions_come_to_the_side_that_they_belong_to(start, side):
-    # Four atoms in a row, bonds of 1.4, angles of 120 degrees; the outer ones 2.8 apart where they
-    # are cis, 3.7 where trans.
+    # Four atoms in a row, bonds of 1.4, angles of 120 degrees.
     tau, h = np.radians(start), 1.4 * np.sin(np.radians(60))
     row = [[-0.7, h, 0], [0, 0, 0], [1.4, 0, 0], [2.1, h * np.cos(tau), h * np.sin(tau)]]
     x = torch.tensor([row], dtype=torch.float64)
     bonds = [((k, k + 1), 1.38, 1.42) for k in range(3)]
     angles = [((k, k + 2), 2.4, 2.45) for k in range(2)]
-    ends = ((0, 3), 2.7, 2.9) if side == 1 else ((0, 3), 3.6, 3.8)
-    limits = limits_for(4, pairs=[*bonds, *angles, ends], quads=[((0, 1, 2, 3), -0.3, 0.3)])
-    limits = dataclasses.replace(limits, side=torch.tensor([side]))
-    moved = Guidance(limits=limits).project(x, 1000)
+    limits = limits_for(4, pairs=[*bonds, *angles], torsions=[((0, 1, 2, 3), side)])
+    moved = Guidance(limits=limits).project(x, 200)
     found = abs(dihedral(moved.numpy())[0])
-    assert found < 12 if side == 1 else found > 168
+    cis = side == 1 or (side == 0 and abs(start) < 90)
+    assert found < 15.1 if cis else found > 164.9
     distance = (moved[0, limits.pairs[:, 0]] - moved[0, limits.pairs[:, 1]]).norm(dim=-1)
     assert (distance > limits.least - 0.01).all() and (distance < limits.most + 0.01).all()
+
+
+def test_torsions_and_their_gradients():
+    generator = torch.Generator().manual_seed(8)
+    x = torch.randn(20, 4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    torsion, grad = torsion_and_gradient(x)
+    np.testing.assert_allclose(np.degrees(torsion.detach()), dihedral(x.detach().numpy()))
+    (expected,) = torch.autograd.grad(torsion.sum(), x)
+    torch.testing.assert_close(grad, expected)
 
 
 def test_atoms_are_pushed_apart_unless_bonds_are_between():
