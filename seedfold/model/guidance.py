@@ -23,6 +23,8 @@ _SKIN = 1.0
 _TWIST = math.radians(15)
 _TURN = 0.3
 """Radians, that a torsion turns at most in one iteration."""
+_STILL = 5e-3
+"""Angstrom: atoms that move by less in a round stand still."""
 _BLOCK = 1024
 _NEVER = 2**62
 """Key of a pair that no structure has, so that `Limits.near` is never exhausted."""
@@ -81,8 +83,8 @@ class Guidance:
     limits: Limits
     begin: float = 16.0
     n_iterations: int = 20
-    n_last: int = 100
-    """Rounds of so many iterations in the last call, at no noise; fewer if nothing moves any more."""
+    n_last: int = 200
+    """Rounds of iterations in the last call, at no noise; fewer if all atoms stand still."""
     step: float = 1.5
     momentum: float = 0.8
 
@@ -100,7 +102,7 @@ class Guidance:
         moved = x[0]
         for _ in range(1 if t_hat else self.n_last):
             before, moved = moved, self.project(moved, self.n_iterations)
-            if torch.equal(before, moved):
+            if (moved - before).abs().amax() < _STILL:
                 break
         return moved[None]
 
