@@ -70,7 +70,8 @@ function drawFindings() {
   if (summary.ligand_clash) words.push("a ligand is inside another chain");
   words.push(`${shown(summary.n_clashes)} pairs of atoms of different chains within 1.1 \u00c5`);
   const verdict = byId("verdict");
-  verdict.textContent = `${words.join("; ")}.`;
+  const guided = "Kept within limits while sampling (guidance): that it is right says nothing about the fold.";
+  verdict.textContent = `${words.join("; ")}.${summary.guided ? ` ${guided}` : ""}`;
   verdict.className = summary.has_clash || summary.ligand_clash ? "bad" : "";
   byId("faults").hidden = !stereochemistry || !stereochemistry.worst.length;
   if (!stereochemistry) {

@@ -118,6 +118,16 @@ def test_a_notice_is_shown_calmly_and_random_numbers_are_not(browser, shown, fol
     assert browser.errors == []
 
 
+def test_a_clean_report_of_guided_samples_is_explained(browser, shown, folder):
+    assert "guidance" not in text_of(shown, "verdict")
+    for path in folder.glob("q_summary_confidences_*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "guided": True}))
+    browser.open(write_page(folder))
+    browser.wait("seedfold.pae.shownModel === 0")
+    assert "(guidance): that it is right says nothing" in text_of(browser, "verdict")
+    assert browser.errors == []
+
+
 def test_a_click_on_the_pae_selects_its_residues(shown, finished):
     before = canvas(shown, "#viewer canvas")
     shown.drag(cell(shown, 12, 20 + 3))
