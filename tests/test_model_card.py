@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,11 @@ def run(module, monkeypatch, *arguments):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A stand-in for trained ones."""
+    """A stand-in for trained ones; unguided, so that the geometry of its samples is bad."""
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
     network = load_model(UNTRAINED_NANO).network
-    save_checkpoint(path, network.state_dict(), CheckpointInfo(name="x", config=network.config))
+    config = replace(network.config, sampler=replace(network.config.sampler, guided=False))
+    save_checkpoint(path, network.state_dict(), CheckpointInfo(name="x", config=config))
     return path
 
 
