@@ -220,6 +220,10 @@ def _model(
     )
 
 
+_LARGEST = 2000.0
+"""Angstrom: beyond, P-SEA's cells take more memory than there is, and there is no structure."""
+
+
 def _secondary(molecule: Molecule, atoms: struc.AtomArray, proteins: set[str]) -> str:
     letters = np.full(len(molecule.residue_names), "c")
     chain_of_residue = atoms.chain_id[molecule.first_atoms]
@@ -227,7 +231,8 @@ def _secondary(molecule: Molecule, atoms: struc.AtomArray, proteins: set[str]) -
         # P-SEA gives nothing for a residue without CA; those stay coil.
         has_ca = (atoms.atom_name == "CA") & (atoms.chain_id == chain)
         residues = np.unique(molecule.residue_of_atom[has_ca])
-        if len(residues) >= 5 and (chain_of_residue[residues] == chain).all():
+        whole = len(residues) >= 5 and (chain_of_residue[residues] == chain).all()
+        if whole and (np.ptp(atoms.coord[has_ca], axis=0) < _LARGEST).all():
             found = struc.annotate_sse(atoms[has_ca])
             if len(found) == len(residues):
                 letters[residues] = np.where(found == "a", "h", np.where(found == "b", "s", "c"))

@@ -87,6 +87,20 @@ def test_a_helix_is_found(folder):
     assert helix.secondary[20:] == "cc"
 
 
+def test_atoms_scattered_all_over_have_no_secondary_structure(folder):
+    # P-SEA's cell list would ask for more memory than any machine has.
+    rows = iter(range(10_000))
+
+    def place(match: re.Match[str]) -> str:
+        i = next(rows)
+        return match[1] + f"{9000 * (i % 9)} {11000 * (i % 7)} {13000 * (i % 5)}" + match[5]
+
+    path = paths(folder)[0]
+    path.write_text(ROW.sub(place, path.read_text()))
+    _, (scattered, *_) = read_models(paths(folder))
+    assert set(scattered.secondary) == {"c"}
+
+
 def test_faults_are_found_by_name(finished):
     molecule, _ = read_models(paths(finished.folder))
     assert residues_named(["A/MET4/CA", "A/LYS5/N"], molecule) == [3, 4]
