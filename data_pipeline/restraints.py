@@ -63,9 +63,11 @@ class Restraints:
     least_volume: Float[np.ndarray, " N_quad"]
     most_volume: Float[np.ndarray, " N_quad"]
     torsions: Int[np.ndarray, "N_torsion 4"]
-    """Of bonds that do not turn; within `TWIST` of where they belong."""
+    """Of bonds that do not turn."""
     side: Int[np.ndarray, " N_torsion"]
-    """1: cis, -1: trans, 0: either."""
+    """Where they belong. 1: cis, -1: trans, 0: either."""
+    twist: Float[np.ndarray, " N_torsion"]
+    """Radians, that they may be from there."""
     radii: Float[np.ndarray, " N_atom"]
     """Atoms that are not near in the graph of bonds are at least the sum of theirs apart."""
     near: Int[np.ndarray, " N_near"]
@@ -82,7 +84,7 @@ class _Restraints:
         self.structure = structure
         self.atoms: AtomArray = structure.atoms
         assert self.atoms.bonds is not None
-        self.bonds = self.atoms.bonds
+        self.near = near_in_graph(self.atoms.bonds)
         self.metal = np.isin(np.asarray(self.atoms.element), list(METALS))
         self.links = links_between_residues(self.atoms)
         self.pairs: dict[tuple[int, int], tuple[float, float]] = {}
@@ -114,8 +116,9 @@ class _Restraints:
             most_volume=volumes[:, 1],
             torsions=np.array(list(self.torsions), dtype=np.int64).reshape(-1, 4),
             side=np.array(list(self.torsions.values()), dtype=np.int64),
+            twist=np.full(len(self.torsions), np.radians(TWIST)),
             radii=radii,
-            near=near_in_graph(self.bonds),
+            near=self.near,
         )
 
     def _pair(self, i: int, j: int, least: float, most: float) -> None:
@@ -170,7 +173,7 @@ class _Restraints:
             residue[rows[there]] = numbers[there]
             coord = np.broadcast_to(self.structure.components[code].coord, (*rows.shape, 3))
             ideal[rows[there]] = coord[there]
-        i, j = np.divmod(near_in_graph(self.bonds), n_atom)
+        i, j = np.divmod(self.near, n_atom)
         use = (i < j) & ~self.metal[i] & ~self.metal[j]
         i, j = i[use], j[use]
         own = np.linalg.norm(ideal[i] - ideal[j], axis=-1) - SHAPE_TOLERANCE

@@ -29,7 +29,7 @@ from seedfold.data_pipeline.ideal_geometry import (
     signed_volume,
     warp,
 )
-from seedfold.data_pipeline.polymer_geometry import residue_geometry
+from seedfold.data_pipeline.polymer_geometry import link_length, residue_geometry
 from seedfold.data_pipeline.structure import Structure
 
 LENGTH_TOLERANCE = 0.2
@@ -62,7 +62,6 @@ _CHECKS = (
     "peptide_bonds",
     "clashes",
 )
-_LINK_LENGTH = {("C", "N"): 1.33, ("O3'", "P"): 1.607, ("SG", "SG"): 2.04}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,10 +310,11 @@ def _link_terms(atoms: AtomArray, x: np.ndarray, links: np.ndarray) -> Iterator[
     tolerance = np.where(
         metal | (kind == BondType.COORDINATION), COORDINATION_TOLERANCE, LINK_TOLERANCE
     )
-    for n, (a, b) in enumerate(names):
-        known = _LINK_LENGTH.get((a, b)) or _LINK_LENGTH.get((b, a))
+    residues = zip(atoms.res_name[i].tolist(), atoms.res_name[j].tolist(), strict=True)
+    for n, ((a, b), (of_a, of_b)) in enumerate(zip(names, residues, strict=True)):
+        known = link_length(a, b, of_b) or link_length(b, a, of_a)
         if known and not metal[n]:
-            ideal[n], tolerance[n] = known, LENGTH_TOLERANCE
+            ideal[n], tolerance[n] = known[0], LENGTH_TOLERANCE
     yield _measured("links", links[:, :2], ideal, x, _length, tolerance)
 
 

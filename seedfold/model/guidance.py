@@ -20,7 +20,6 @@ from torch import Tensor
 _EPS = 1e-6
 _SKIN = 1.0
 """Angstrom: atoms that are this much further apart than allowed may come to overlap in a call."""
-_TWIST = math.radians(15)
 _TURN = 0.3
 """Radians, that a torsion turns at most in one iteration."""
 _STILL = 5e-3
@@ -45,6 +44,7 @@ class Limits:
     most_volume: Float[Tensor, " N_quad"]
     torsions: Int[Tensor, "N_torsion 4"]
     side: Int[Tensor, " N_torsion"]
+    twist: Float[Tensor, " N_torsion"]
     radii: Float[Tensor, " N_atom"]
     near: Int[Tensor, " N_near"]
 
@@ -68,6 +68,7 @@ class Limits:
             most_volume=self.most_volume.repeat(n),
             torsions=(self.torsions + len(self.radii) * copy[..., None]).flatten(0, 1),
             side=self.side.repeat(n),
+            twist=self.twist.repeat(n),
             radii=self.radii.repeat(n),
             near=self.near,
         )
@@ -125,7 +126,7 @@ class Guidance:
             moves = (
                 _pair_moves(points, pairs, least, most),
                 _volume_moves(points, quads, limits.least_volume, limits.most_volume),
-                _torsion_moves(points, limits.torsions, limits.side),
+                _torsion_moves(points, limits.torsions, limits.side, limits.twist),
             )
             moves = torch.cat([m.flatten(0, 1) for m in moves])
             mean, moving = _mean_moves(atoms, moves, len(points))
@@ -188,15 +189,16 @@ def _volume_moves(
 
 
 def _torsion_moves(
-    x: Float[Tensor, "N 3"], quads: Int[Tensor, "n 4"], side: Int[Tensor, " n"]
+    x: Float[Tensor, "N 3"],
+    quads: Int[Tensor, "n 4"],
+    side: Int[Tensor, " n"],
+    twist: Float[Tensor, " n"],
 ) -> Float[Tensor, "n 4 3"]:
     """The same for torsions, which belong to cis, to trans, or to what is nearer."""
     torsion, grad = torsion_and_gradient(x[quads])
     size = torsion.abs()
     trans = (side < 0) | ((side == 0) & (size > math.pi / 2))
-    excess = torch.where(
-        trans, (size + _TWIST - math.pi).clamp_max(0), (size - _TWIST).clamp_min(0)
-    )
+    excess = torch.where(trans, (size + twist - math.pi).clamp_max(0), (size - twist).clamp_min(0))
     excess = torsion.sign() * excess.clamp(-_TURN, _TURN)
     norm = (grad**2).sum((-1, -2)).clamp_min(_EPS)
     return -(excess / norm)[:, None, None] * grad

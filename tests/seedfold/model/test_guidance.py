@@ -30,6 +30,7 @@ def limits_for(n_atom: int, *, pairs=(), quads=(), torsions=(), radius: float = 
         most_volume=torch.tensor([q[2] for q in quads], dtype=torch.float64),
         torsions=torch.tensor([t[0] for t in torsions], dtype=torch.int64).reshape(-1, 4),
         side=torch.tensor([t[1] for t in torsions], dtype=torch.int64),
+        twist=torch.full((len(torsions),), np.radians(15), dtype=torch.float64),
         radii=torch.full((n_atom,), radius, dtype=torch.float64),
         near=torch.zeros(0, dtype=torch.int64),
     )
